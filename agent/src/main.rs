@@ -1,0 +1,2 @@
+//! placeholder until the program lands.
+fn main() {}
