@@ -1,1 +1,7 @@
-//! Under construction.
+//! Sealed objects and signed ledgers on an object store.
+//!
+//! `seal` turns artefacts and bodies into age files and back; `store` keeps them; records, ledgers and
+//! policies say which of them count. The vault knows nothing of virtual machines, and it prints nothing.
+
+pub mod seal;
+pub mod store;
