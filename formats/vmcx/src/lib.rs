@@ -3,7 +3,7 @@
 //! The container is a tree of named values with two headers, object tables, key tables and a replay log; `FORMAT.md` in this
 //! crate describes every byte under the names used in [`layout`]. [`Container`] reads it through a positioned-read port
 //! ([`ReadAt`]), applies a pending replay log in memory and answers a [`Tree`]; [`Container::inspect`] says whether a copy is
-//! whole, dirty or torn, and why. `VmConfiguration` is what a backup wants to know of a VM. [`VmcxWriter`] builds containers
+//! whole, dirty or torn, and why. [`VmConfiguration`] is what a backup wants to know of a VM. [`VmcxWriter`] builds containers
 //! for fixtures and synthetic hosts.
 //!
 //! ```text
@@ -30,9 +30,9 @@ pub mod layout;
 mod objects;
 mod read_at;
 mod replay;
-// mod security;
+mod security;
 mod tree;
-// mod view;
+mod view;
 mod write;
 
 pub use build::{BuilderNode, TreeBuilder};
@@ -43,6 +43,12 @@ pub use header::{ContainerHeader, FormatVersion};
 pub use objects::ObjectKind;
 pub use read_at::{OutOfBounds, ReadAt};
 pub use replay::ReplayLog;
-// S pub use security::{BlobKind, BlobLocation, FoundBlob, Repository, SecurityBlob, SecurityState, UnknownKey, find_blob};
+pub use security::{
+    BlobKind, BlobLocation, FoundBlob, Repository, SecurityBlob, SecurityState, UnknownKey, find_blob,
+};
 pub use tree::{Children, KeyFlags, KeyKind, Node, Tree, Value};
+pub use view::{
+    ConfigurationVersion, ControllerKind, Device, Disk, DriveType, FileTime, Generation, NetworkAdapter,
+    UnexpectedValue, VmConfiguration,
+};
 pub use write::{StringNul, VmcxWriter, WriteOptions};

@@ -145,7 +145,7 @@ impl Value {
 
     /// Makes a string value of UTF-16LE bytes, trimming one trailing NUL; `None` when their number is odd.
     pub(crate) fn from_utf16(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() % 2 != 0 {
+        if !bytes.len().is_multiple_of(2) {
             return None;
         }
         let bytes = bytes.strip_suffix(&[0, 0]).unwrap_or(bytes);
