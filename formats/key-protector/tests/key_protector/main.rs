@@ -1,0 +1,10 @@
+//! Tests of key protectors as a whole, through the public interface.
+//!
+//! `samples`: the shared synthetic set, made by another implementation, with known answers. `fixtures`: our own
+//! owners and guardians. `damage`: documents that break a rule. `forms`: byte forms and saved files. `grant`:
+//! granting and revoking. `model`: property tests.
+
+mod fixtures;
+
+mod samples;
+mod templates;
