@@ -111,8 +111,8 @@ fn start_tag<'a, 't: 'a>(
         if in_force.map_or("", |declaration| declaration.uri) == uri {
             continue;
         }
-        if !uri.is_empty() && !uri.contains(':') {
-            return Err(CanonicalizationError::RelativeNamespace { uri: uri.into() });
+        if !uri.is_empty() && (!uri.contains(':') || uri.contains(['&', '<', '"'])) {
+            return Err(CanonicalizationError::NamespaceName { uri: uri.into() });
         }
         output.push_str(" xmlns");
         if !prefix.is_empty() {
@@ -148,6 +148,11 @@ fn prefix_of(qualified_name: &str) -> &str {
 
 /// Writes text with the escapes of Canonical XML.
 pub(crate) fn escape_text(output: &mut String, text: &str) -> Result<(), CanonicalizationError> {
+    if !text.bytes().any(|byte| matches!(byte, b'&' | b'<' | b'>' | b'\r')) {
+        // Nearly all text is base64.
+        output.push_str(text);
+        return Ok(());
+    }
     for c in text.chars() {
         match c {
             '&' => output.push_str("&amp;"),
@@ -175,3 +180,6 @@ pub(crate) fn escape_attribute(output: &mut String, value: &str) -> Result<(), C
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,8 @@ pub struct Certificate {
     validity: Validity,
     public_key_info: Vec<u8>,
     signature_oid: ObjectIdentifier,
-    signature: Vec<u8>,
+    names_one_algorithm: bool,
+    signature: Option<Vec<u8>>,
     sha1: Sha1Thumbprint,
     sha256: Sha256Thumbprint,
 }
@@ -127,7 +128,8 @@ impl Certificate {
             },
             public_key_info: to_be_signed.subject_public_key_info().to_der().map_err(invalid)?,
             signature_oid: parsed.signature_algorithm().oid,
-            signature: parsed.signature().raw_bytes().to_vec(),
+            signature: parsed.signature().as_bytes().map(<[u8]>::to_vec),
+            names_one_algorithm: parsed.signature_algorithm() == to_be_signed.signature(),
             sha1: Sha1Thumbprint(Sha1::digest(der).into()),
             sha256: Sha256Thumbprint(Sha256::digest(der).into()),
             der: der.to_vec(),
@@ -213,8 +215,13 @@ impl Certificate {
         let Ok(public_key) = self.public_key() else {
             return Check::NotChecked(Unchecked::PublicKey);
         };
-        let Some(to_be_signed) = self.to_be_signed() else { return Check::Invalid };
-        if SignatureScheme::RsaPkcs1v15(hash).verify(&public_key, to_be_signed, &self.signature) {
+        // The algorithm beside the signature is not signed: it must repeat the one that is.
+        let (Some(to_be_signed), Some(signature), true) =
+            (self.to_be_signed(), &self.signature, self.names_one_algorithm)
+        else {
+            return Check::Invalid;
+        };
+        if SignatureScheme::RsaPkcs1v15(hash).verify(&public_key, to_be_signed, signature) {
             // What the object identifier means is fixed by X.509: nothing is assumed here.
             Check::Valid { evidence: crate::algorithm::Evidence::Confirmed }
         } else {

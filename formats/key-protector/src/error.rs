@@ -356,9 +356,10 @@ pub enum CanonicalizationError {
     /// A processing instruction.
     #[error("it holds a processing instruction")]
     ProcessingInstruction,
-    /// A namespace name that is not an absolute URI, for which Canonical XML must fail.
-    #[error("it uses the namespace `{uri}`, which is not an absolute URI")]
-    RelativeNamespace {
+    /// A namespace name that is not an absolute URI, for which Canonical XML must fail, or one with characters
+    /// that need escapes, which implementations are known to write differently.
+    #[error("it uses the namespace name `{uri}`, which is not a plain absolute URI")]
+    NamespaceName {
         /// The name.
         uri: String,
     },

@@ -59,7 +59,7 @@ impl KeyProtector {
             .decrypt(&encryption_key.0, cipher_value, rng)
             .ok_or(Error::Decryption { id: wrapping.id })?;
         let transport_key = TransportKey::new(plaintext)?;
-        match self.check_transport_key(registry, &transport_key) {
+        match self.verify_transport_key_signature(registry, &transport_key) {
             Check::Valid { evidence } => Ok(UnwrappedTransportKey {
                 transport_key,
                 wrapping_id: wrapping.id,

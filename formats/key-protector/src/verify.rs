@@ -156,7 +156,7 @@ impl KeyProtector {
     /// Checks every signature, that of the transport key too.
     #[must_use]
     pub fn verify_with(&self, registry: &AlgorithmRegistry, transport_key: &TransportKey) -> Verification {
-        let transport_key_signature = self.check_transport_key(registry, transport_key);
+        let transport_key_signature = self.verify_transport_key_signature(registry, transport_key);
         Verification { transport_key_signature, ..self.verify(registry) }
     }
 
@@ -179,8 +179,9 @@ impl KeyProtector {
         WrappingVerification { id: wrapping.id, signing_certificate, encryption_certificate }
     }
 
-    /// Checks the signature over the wrappings with a key derived from a transport key.
-    pub(crate) fn check_transport_key(
+    /// Checks the signature over the wrappings with a key derived from a transport key, and nothing else.
+    #[must_use]
+    pub fn verify_transport_key_signature(
         &self,
         registry: &AlgorithmRegistry,
         transport_key: &TransportKey,

@@ -28,14 +28,27 @@ pub(crate) fn parse(text: &str) -> Result<Document<'_>, Corruption> {
     if text.matches("xmlns").count() > MAX_NAMESPACE_DECLARATIONS {
         return Err(Corruption::TooMany { what: "namespace declarations", max: MAX_NAMESPACE_DECLARATIONS });
     }
-    // An attribute value cannot hold `<`, so all attributes of a tag lie between one `<` and the next.
-    if text.split('<').any(|tag| tag.bytes().filter(|byte| *byte == b'=').count() > MAX_EQUAL_SIGNS_PER_TAG) {
-        return Err(Corruption::TooMany { what: "attributes in a tag", max: MAX_EQUAL_SIGNS_PER_TAG });
-    }
+    check_attribute_counts(text)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_XML_NODES, entity_resolver: None };
     let document = Document::parse_with_options(text, options).map_err(|error| from_parser(&error))?;
     check_depth(document.root_element())?;
     Ok(document)
+}
+
+/// An attribute value cannot hold `<`, so all attributes of a tag lie between one `<` and the next.
+fn check_attribute_counts(text: &str) -> Result<(), Corruption> {
+    let (mut count, mut last) = (0, 0);
+    for (at, _) in text.match_indices('=') {
+        if text[last..at].contains('<') {
+            count = 0;
+        }
+        count += 1;
+        last = at;
+        if count > MAX_EQUAL_SIGNS_PER_TAG {
+            return Err(Corruption::TooMany { what: "attributes in a tag", max: MAX_EQUAL_SIGNS_PER_TAG });
+        }
+    }
+    Ok(())
 }
 
 fn from_parser(error: &roxmltree::Error) -> Corruption {
@@ -180,8 +193,11 @@ pub(crate) fn number_of(node: Node<'_, '_>, place: &'static str) -> Result<u32, 
 /// The content of a `base64Binary` element, of 1 to `max` bytes.
 pub(crate) fn binary_of(node: Node<'_, '_>, place: &'static str, max: usize) -> Result<Vec<u8>, Corruption> {
     check_attributes(node, &[])?;
-    let packed: String = text_of(node)?.chars().filter(|c| !is_xml_space(*c)).collect();
-    let bytes = STANDARD.decode(packed).map_err(|_| Corruption::Base64 { place })?;
+    let text = text_of(node)?;
+    let bytes = STANDARD
+        .decode(&text)
+        .or_else(|_| STANDARD.decode(text.split(is_xml_space).collect::<String>()))
+        .map_err(|_| Corruption::Base64 { place })?;
     if bytes.is_empty() || bytes.len() > max {
         return Err(Corruption::BinarySize { place, max, have: bytes.len() });
     }

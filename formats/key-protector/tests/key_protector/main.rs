@@ -4,7 +4,12 @@
 //! owners and guardians. `damage`: documents that break a rule. `forms`: byte forms and saved files. `grant`:
 //! granting and revoking. `model`: property tests.
 
-mod fixtures;
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
+mod damage;
+mod fixtures;
+mod forms;
+mod grant;
+mod model;
 mod samples;
 mod templates;

@@ -95,3 +95,11 @@ fn private_key_without_wrapping_is_told() {
     // A signing key is no encryption key.
     assert!(protector.wrapping_for(CAST.owner.signing_key()).is_none());
 }
+
+#[test]
+fn templates_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<KeyProtectorTemplate>();
+    shared::<GuardianKeys>();
+    shared::<KeyProtector>();
+}
