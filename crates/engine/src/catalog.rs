@@ -71,8 +71,12 @@ pub struct HeldVm {
     pub vm_id: String,
     /// Its name.
     pub name: String,
+    /// The source that found it.
+    pub source: String,
     /// Whose it is.
     pub owner: OwnerId,
+    /// Thumbprint of its owner guardian, by which policies select it.
+    pub owner_guardian: Option<Digest>,
     /// Attributes of its files at capture.
     pub fingerprint: Vec<u8>,
     /// When it was captured.
@@ -111,12 +115,12 @@ CREATE TABLE record (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, bytes BLOB NOT N
 CREATE TABLE seen (writer TEXT PRIMARY KEY, seq INTEGER NOT NULL, id TEXT NOT NULL);
 CREATE TABLE object (name TEXT PRIMARY KEY, entry TEXT NOT NULL);
 CREATE TABLE vm (key TEXT PRIMARY KEY, subject TEXT NOT NULL, vm_id TEXT NOT NULL, name TEXT NOT NULL,
-  owner TEXT NOT NULL, fingerprint BLOB NOT NULL, captured INTEGER NOT NULL, carried_since INTEGER,
+  source TEXT NOT NULL, owner TEXT NOT NULL, owner_guardian TEXT, fingerprint BLOB NOT NULL, captured INTEGER NOT NULL, carried_since INTEGER,
   body TEXT NOT NULL, bundles TEXT NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE pending_record (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE pending_object (name TEXT PRIMARY KEY, entry TEXT NOT NULL);
 CREATE TABLE pending_vm (key TEXT PRIMARY KEY, subject TEXT NOT NULL, vm_id TEXT NOT NULL, name TEXT NOT NULL,
-  owner TEXT NOT NULL, fingerprint BLOB NOT NULL, captured INTEGER NOT NULL, carried_since INTEGER,
+  source TEXT NOT NULL, owner TEXT NOT NULL, owner_guardian TEXT, fingerprint BLOB NOT NULL, captured INTEGER NOT NULL, carried_since INTEGER,
   body TEXT NOT NULL, bundles TEXT NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE pending_gone (key TEXT PRIMARY KEY);
 ";
@@ -285,8 +289,8 @@ impl Catalog {
     pub fn vms(&self) -> Result<Vec<HeldVm>, CatalogError> {
         self.read(|c| {
             c.prepare(
-                "SELECT key, subject, vm_id, name, owner, fingerprint, captured, carried_since, body, bundles
-                 FROM vm ORDER BY key",
+                "SELECT key, subject, vm_id, name, source, owner, owner_guardian, fingerprint, captured,
+                 carried_since, body, bundles FROM vm ORDER BY key",
             )?
             .query_map([], read_vm)?
             .collect()
@@ -324,15 +328,18 @@ impl Catalog {
             for object in pending.objects {
                 insert.execute(params![object.name.to_string(), to_json(object)])?;
             }
-            let mut insert =
-                t.prepare("INSERT INTO pending_vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?;
+            let mut insert = t.prepare(
+                "INSERT INTO pending_vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?;
             for (vm, entry) in pending.changed {
                 insert.execute(params![
                     vm.key,
                     vm.subject.as_str(),
                     vm.vm_id,
                     vm.name,
+                    vm.source,
                     vm.owner.as_str(),
+                    vm.owner_guardian.map(|thumbprint| thumbprint.to_string()),
                     vm.fingerprint,
                     vm.captured.unix_seconds(),
                     vm.carried_since.map(Time::unix_seconds),
@@ -452,11 +459,17 @@ fn read_vm(row: &rusqlite::Row<'_>) -> rusqlite::Result<HeldVm> {
         subject: text(row, 1)?,
         vm_id: row.get(2)?,
         name: row.get(3)?,
-        owner: text(row, 4)?,
-        fingerprint: row.get(5)?,
-        captured: Time::from_unix_seconds(row.get(6)?),
-        carried_since: row.get::<_, Option<i64>>(7)?.map(Time::from_unix_seconds),
-        body: text(row, 8)?,
-        bundles: json(row, 9)?,
+        source: row.get(4)?,
+        owner: text(row, 5)?,
+        owner_guardian: if row.get_ref(6)? == rusqlite::types::ValueRef::Null {
+            None
+        } else {
+            Some(text(row, 6)?)
+        },
+        fingerprint: row.get(7)?,
+        captured: Time::from_unix_seconds(row.get(8)?),
+        carried_since: row.get::<_, Option<i64>>(9)?.map(Time::from_unix_seconds),
+        body: text(row, 10)?,
+        bundles: json(row, 11)?,
     })
 }

@@ -4,4 +4,5 @@
 //! has no clock of its own: times, sources and observers are handed in.
 
 pub mod catalog;
+pub mod snapshot;
 pub mod source;
