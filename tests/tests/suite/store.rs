@@ -2,6 +2,7 @@
 
 mod faults;
 mod folder;
+mod http;
 mod s3;
 
 use std::sync::Arc;
@@ -16,6 +17,12 @@ const ENFORCED: Promises = Promises { enforces_create: true };
 /// An environment without variables.
 fn nothing(_: &str) -> Option<String> {
     None
+}
+
+/// Says on the test's output why it shows nothing here.
+#[allow(clippy::print_stdout, reason = "a skipped test must not look like a passed one")]
+fn skipped(why: &str) {
+    println!("skipped: {why}");
 }
 
 fn path(text: &str) -> StorePath {

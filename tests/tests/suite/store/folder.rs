@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use lifeboat_vault::store::{Created, FileCreate, Store, StoreError, StoreOptions};
 
-use super::{file_store, nothing, path};
+use super::{file_store, nothing, path, skipped};
 
 const BYTES: Bytes = Bytes::from_static(b"some sealed bytes");
 
@@ -115,7 +115,7 @@ async fn a_folder_that_denies_access_says_so() {
     };
     set(0o500);
     if fs::write(folder.path().join("o/test"), b"x").is_ok() {
-        println!("skipped: this user may write everywhere");
+        skipped("this user may write everywhere");
         return;
     }
     let error = store.create_object(&path("o/y"), BYTES).await.expect_err("denied");
@@ -157,7 +157,7 @@ impl Drop for Tmpfs<'_> {
 async fn a_full_disk_says_so_and_leaves_nothing_half_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(mount) = Tmpfs::mount(folder.path(), "size=256k") else {
-        println!("skipped: this user cannot mount a tmpfs");
+        skipped("this user cannot mount a tmpfs");
         return;
     };
     let store = file_store(folder.path(), FileCreate::Auto);
@@ -187,7 +187,7 @@ async fn a_full_disk_says_so_and_leaves_nothing_half_written() {
 async fn a_read_only_disk_says_so() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(mount) = Tmpfs::mount(folder.path(), "size=64k,ro") else {
-        println!("skipped: this user cannot mount a tmpfs");
+        skipped("this user cannot mount a tmpfs");
         return;
     };
     let error =

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lifeboat_tests::store_conformance;
 use lifeboat_vault::store::{Store, StoreError, StoreOptions};
 
-use super::{ENFORCED, path};
+use super::{ENFORCED, path, skipped};
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -17,7 +17,7 @@ fn variable(name: &str) -> Option<String> {
 fn unused_prefix() -> Option<String> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     if variable("AWS_ENDPOINT_URL").is_none() || variable("AWS_ACCESS_KEY_ID").is_none() {
-        println!("skipped: no S3 endpoint in the environment");
+        skipped("no S3 endpoint in the environment");
         return None;
     }
     let bucket = variable("LIFEBOAT_TEST_S3_BUCKET").unwrap_or_else(|| "lifeboat".to_owned());
@@ -54,6 +54,7 @@ async fn a_real_service_passes() {
         "AWS_CONFIG_FILE" => Some(format!("{folder}/config")),
         "AWS_PROFILE" => Some("vault".to_owned()),
         "AWS_ALLOW_HTTP" => Some("true".to_owned()),
+        "AWS_CA_BUNDLE" => variable(name),
         _ => None,
     };
     let same = Store::open(&url, &StoreOptions::default(), &by_file).expect("open by profile");
