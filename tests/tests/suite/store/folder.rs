@@ -132,6 +132,61 @@ async fn a_folder_that_denies_access_says_so() {
     set(0o700);
 }
 
+/// Names the folder for [`writes_until_killed`], which is no test by itself.
+const KILL_FOLDER: &str = "LIFEBOAT_TEST_KILL_FOLDER";
+
+fn content(number: u32) -> Bytes {
+    Bytes::from(number.to_le_bytes().repeat(75_000))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other half of a_killed_writer_leaves_whole_objects_only"]
+async fn writes_until_killed() {
+    let Ok(folder) = std::env::var(KILL_FOLDER) else { return };
+    let store = file_store(Path::new(&folder), FileCreate::Auto);
+    let mut number = 0;
+    loop {
+        let creates = (number..number + 8).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create_object(&path(&format!("o/{n}")), content(n)).await })
+        });
+        for created in futures::future::join_all(creates).await {
+            created.expect("no panic").expect("written");
+        }
+        number += 8;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_writer_leaves_whole_objects_only() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = file_store(folder.path(), FileCreate::Auto);
+    let mut whole = 0;
+    for round in 0..8 {
+        let mut writer = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "store::folder::writes_until_killed", "--ignored"])
+            .env(KILL_FOLDER, folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("start the writer");
+        // Until it has written something new, then at another moment in each round.
+        while store.list("o", None).await.expect("list").objects.len() <= whole {
+            assert!(writer.try_wait().expect("wait").is_none(), "the writer has ended by itself");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(round * 3)).await;
+        writer.kill().expect("kill");
+        writer.wait().expect("wait");
+        let listing = store.list("o", None).await.expect("list");
+        assert!(listing.foreign.is_empty() && listing.objects.len() > whole);
+        whole = listing.objects.len();
+        for listed in listing.objects {
+            let number = listed.path.file_name().parse().expect("a number");
+            assert_eq!(store.read(&listed.path, 1 << 20).await.expect("read"), content(number));
+        }
+    }
+}
+
 /// A mount of a few kilobytes, undone when dropped.
 #[cfg(target_os = "linux")]
 struct Tmpfs<'a>(&'a Path);
