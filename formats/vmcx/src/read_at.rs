@@ -3,6 +3,7 @@
 //! A VMRS with saved memory is as large as the VM's memory, so nothing here needs the whole file. Slices implement the port;
 //! adapters over real files belong to the callers.
 
+use alloc::vec::Vec;
 use thiserror::Error;
 
 /// A source of bytes that is read at positions.
@@ -54,6 +55,18 @@ impl ReadAt for [u8] {
 
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    type Error = OutOfBounds;
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.as_slice().read_exact_at(offset, buf)
+    }
+
+    fn len(&self) -> u64 {
+        ReadAt::len(self.as_slice())
     }
 }
 

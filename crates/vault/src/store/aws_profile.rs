@@ -204,3 +204,6 @@ fn uncommented(value: &str) -> &str {
     let end = [" #", " ;", "\t#", "\t;"].iter().filter_map(|mark| value.find(mark)).min();
     value[..end.unwrap_or(value.len())].trim_end()
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,10 @@ impl Store {
                 Err(error) => error,
             };
             let failure = errors.put_failure(&error);
-            let error = errors.read(Action::Create, path.as_str(), &error);
+            let error = match failure {
+                PutFailure::SaysExists => errors.says_exists(path.as_str()),
+                _ => errors.read(Action::Create, path.as_str(), &error),
+            };
             if failure == PutFailure::Refused {
                 return Err(error);
             }

@@ -237,6 +237,13 @@ impl Reader {
         }
     }
 
+    /// For a name that the store calls taken although nothing is found under it.
+    pub(super) fn says_exists(&self, path: &str) -> StoreError {
+        let cause = "it says that the name is taken, but shows no object of that name".to_owned();
+        let (action, path, store) = (Action::Create, path.to_owned(), self.store.clone());
+        StoreError::Unreachable { action, path, store, cause }
+    }
+
     pub(super) fn timed_out(&self, action: Action, path: &str, limit: Duration) -> StoreError {
         let cause = format!("no success within {} s", limit.as_secs());
         StoreError::Unreachable { action, path: path.to_owned(), store: self.store.clone(), cause }
@@ -451,3 +458,6 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (content, _) = rest.split_once("</")?;
     (!content.contains('<') && content.len() <= 1024).then_some(content.trim())
 }
+
+#[cfg(test)]
+mod tests;

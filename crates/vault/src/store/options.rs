@@ -192,3 +192,58 @@ impl fmt::Debug for StoreOptions {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_may_be_absent_and_none_may_be_unknown() {
+        let read = |text: &str| toml::from_str::<StoreOptions>(text);
+        assert_eq!(read("").unwrap(), StoreOptions::default());
+        let some =
+            read("concurrency = 4\naddressing = 'virtual-hosted'\n[retry]\nmax_retries = 0\n").unwrap();
+        assert_eq!((some.concurrency.get(), some.addressing), (4, Addressing::VirtualHosted));
+        assert_eq!(some.retry, RetryOptions { max_retries: 0, ..RetryOptions::default() });
+        for text in [
+            "concurency = 4",
+            "[retry]\nretries = 1",
+            "addressing = 'dns'",
+            "concurrency = 0",
+            "secret_key = 'x'",
+        ] {
+            assert!(read(text).is_err(), "{text} was accepted");
+        }
+        let written = toml::to_string(&some).unwrap();
+        assert_eq!(read(&written).unwrap(), some);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_meant_are_refused() {
+        let read = |text: &str| toml::from_str::<StoreOptions>(text).unwrap().check();
+        for text in ["", "concurrency = 1024", "connect_timeout_seconds = 86400"] {
+            assert_eq!(read(text), Ok(()), "{text}");
+        }
+        for text in [
+            "concurrency = 1025",
+            "connect_timeout_seconds = 0",
+            "request_timeout_seconds = 86401",
+            "[retry]\ntotal_timeout_seconds = 0",
+            "[retry]\nmax_backoff_seconds = 0",
+            "[retry]\ninitial_backoff_milliseconds = 0",
+            "[retry]\nmax_backoff_seconds = 1\ninitial_backoff_milliseconds = 1001",
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(matches!(error, StoreError::Configuration { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_a_proxys_password() {
+        let options = StoreOptions {
+            proxy_url: Some("http://u:hunter2@proxy:1".to_owned()),
+            ..StoreOptions::default()
+        };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

@@ -7,6 +7,8 @@
 //! * `view`: the typed view over trees of our own.
 //! * `support`: what several of these need.
 
+#![allow(clippy::print_stdout, reason = "tests say what they skipped and what they measured")]
+
 mod damage;
 mod real_files;
 mod replay;

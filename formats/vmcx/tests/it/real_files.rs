@@ -286,18 +286,24 @@ fn applied_entries_are_not_replayed() {
 fn every_flip_of_a_real_file_is_refused_or_harmless() {
     for name in ["dissect-test.vmcx", "dissect-test.vmrs"] {
         let Some(original) = test_data(name) else { return };
-        let whole = every_damage(name, &original, original.len(), |which, copy| {
+        let all_bits = every_damage(name, &original, original.len(), |which, copy| {
             copy[which] ^= 0xff;
             copy.len()
         });
-        let bit = every_damage(name, &original, original.len(), |which, copy| {
-            copy[which] ^= 1 << (which % 8);
+        // Key entries without slack make up most of the tables.
+        assert!(all_bits.refused.len() > 10_000, "{name}");
+        // Where that matters, one bit at a time matters too.
+        let one_bit = every_damage(name, &original, all_bits.refused.len(), |which, copy| {
+            copy[all_bits.refused[which]] ^= 1 << (which % 8);
             copy.len()
         });
-        println!("{name}: all bits {whole:?}, one bit {bit:?}");
-        assert_eq!(whole.refused + whole.equal, original.len());
-        // Key entries without slack make up most of the tables.
-        assert!(whole.refused > 10_000 && bit.refused > 10_000, "{whole:?} {bit:?}");
+        println!(
+            "{name}: all bits of a byte: {} refused, {} harmless; one bit: {} refused, {} harmless",
+            all_bits.refused.len(),
+            all_bits.harmless,
+            one_bit.refused.len(),
+            one_bit.harmless
+        );
     }
 }
 
@@ -306,9 +312,8 @@ fn every_truncation_of_a_real_file_is_refused_or_harmless() {
     for (name, must_refuse) in [("dissect-test.vmcx", 0x14000), ("dissect-test.vmrs", 0x8022)] {
         let Some(original) = test_data(name) else { return };
         let outcomes = every_damage(name, &original, original.len(), |which, _| which);
-        println!("{name}: {outcomes:?}");
         // The log of the VMRS lies at its end and has nothing pending.
-        assert_eq!(outcomes.refused, must_refuse, "{name}");
+        assert_eq!(outcomes.refused.len(), must_refuse, "{name}");
     }
 }
 
@@ -329,12 +334,18 @@ fn a_configuration_is_read_quickly() {
             let parsed = start.elapsed();
             let view = VmConfiguration::read(&container).expect("a slice");
             assert!(view.vm_id.is_some());
-            (parsed, start.elapsed())
+            let viewed = start.elapsed();
+            let tree = container.to_builder(LIMIT_BYTES).expect("readable");
+            let start = Instant::now();
+            VmcxWriter::new().encode(&tree).expect("a tree that exists");
+            (viewed, parsed, start.elapsed())
         })
         .collect();
     samples.sort_unstable();
-    let (parsed, viewed) = samples[samples.len() / 2];
-    println!("median of one 80 KiB VMCX: parsed in {parsed:?}, with the view {viewed:?}");
+    let (viewed, parsed, written) = samples[samples.len() / 2];
+    println!(
+        "median of one 80 KiB VMCX: parsed {parsed:?}, parsed and viewed {viewed:?}, written {written:?}"
+    );
     // The target is 0.3 ms in release; this is for a debug build on a busy machine.
     assert!(viewed.as_millis() < 50);
 }

@@ -142,5 +142,5 @@ fn every_flip_of_a_dirty_file_is_refused_or_harmless() {
         copy.len()
     });
     // All data in the log counts, and nothing of what it replaces.
-    assert!(outcomes.refused > 0x5000 && outcomes.equal > 0x4000, "{outcomes:?}");
+    assert!(outcomes.refused.len() > 0x5000 && outcomes.harmless > 0x4000);
 }
