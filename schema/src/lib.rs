@@ -9,6 +9,7 @@ mod finding;
 mod id;
 mod policy;
 mod record;
+mod report;
 mod time;
 mod vm;
 
@@ -25,5 +26,9 @@ pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
+pub use report::{
+    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile, RestorePlan,
+    RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement, VmSummary, VmsReport,
+};
 pub use time::{BadTime, Time};
 pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};

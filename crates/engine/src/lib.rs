@@ -3,6 +3,7 @@
 //! Above `vault` and the formats, below the programs. The engine prints nothing, reads no environment and
 //! has no clock of its own: times, sources and observers are handed in.
 
+pub mod admin;
 pub mod catalog;
 pub mod snapshot;
 pub mod source;

@@ -215,6 +215,15 @@ impl Vault {
         Ok(Self { store, id: pinned.clone(), head, admin_keys })
     }
 
+    /// A vault that is about to be made: `vault.json` is not in the store yet.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`] if an admin key cannot be read.
+    pub fn unwritten(store: Store, id: VaultId, head: VaultHead) -> Result<Self, VaultError> {
+        let admin_keys = head.admins.iter().map(|text| VerifyingKey::parse(text)).collect::<Result<_, _>>()?;
+        Ok(Self { store, id, head, admin_keys })
+    }
+
     /// The keys that sign policies.
     pub fn admin_keys(&self) -> &[VerifyingKey] {
         &self.admin_keys
