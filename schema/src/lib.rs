@@ -5,6 +5,7 @@
 
 mod artefact;
 mod body;
+mod exit;
 mod finding;
 mod id;
 mod policy;
@@ -18,6 +19,7 @@ pub use body::{
     ArtefactEntry, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry, RunEntry,
     SnapshotBody, VmEntry,
 };
+pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
@@ -27,8 +29,9 @@ pub use policy::{
 };
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use report::{
-    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile, RestorePlan,
-    RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement, VmSummary, VmsReport,
+    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
+    RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,
+    VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
 pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtefactKind, CarriedVm, CarriedWhy, Class, Digest, FailedVm, Finding, PolicyRef, Role, Severity, Time, VaultId,
-    VmRecord, WriterId,
+    ArtefactKind, CarriedVm, CarriedWhy, Class, Digest, FailedVm, Finding, PolicyRef, Role, Severity, Time,
+    VaultId, VmRecord, WriterId,
 };
 
 /// `lifeboat init --json`.

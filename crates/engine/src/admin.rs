@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BodyHead, Class, Content, Kind, NamesBody, ObjectEntry, OwnerId, OwnerTerms, PolicyRef, PolicyTerms, Record,
-    RECORD_VERSION, Time, VAULT_FORMAT, VAULT_VERSION, VaultHead, VaultId, WriterId, WriterTerms,
+    BodyHead, Class, Content, Kind, NamesBody, ObjectEntry, OwnerId, OwnerTerms, PolicyRef, PolicyTerms,
+    RECORD_VERSION, Record, Time, VAULT_FORMAT, VAULT_VERSION, VaultHead, VaultId, WriterId, WriterTerms,
 };
 use lifeboat_vault::key::{SigningKey, VerifyingKey};
-use lifeboat_vault::policy::{Policy, PolicyChain, PolicyProblem};
-use lifeboat_vault::record::SignedRecord;
+use lifeboat_vault::policy::{PolicyChain, PolicyProblem};
+use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, Sealer};
 use lifeboat_vault::store::{Store, StoreError};
 use lifeboat_vault::vault::{Vault, VaultError, head_path};
@@ -128,14 +128,22 @@ pub async fn add_writer(
         .at(newest.place.seq, &newest.place.id)
         .map(|record| record.signed.record.objects.clone())
         .unwrap_or_default();
-    write_policy(vault, admin, Some((&policies, newest)), changed, &names, carried, now).await
+    let last = ledger.newest().map(|record| record.signed.name).expect("the newest policy is a record of it");
+    let before = Before { policies: &policies, last };
+    write_policy(vault, admin, Some(before), changed, &names, carried, now).await
+}
+
+/// What a new policy follows.
+struct Before<'a> {
+    policies: &'a PolicyChain,
+    last: RecordName,
 }
 
 /// Seals `names`, signs the policy that follows `before`, and commits it.
 async fn write_policy(
     vault: &Vault,
     admin: &SigningKey,
-    before: Option<(&PolicyChain, &Policy)>,
+    before: Option<Before<'_>>,
     terms: PolicyTerms,
     names: &Names,
     carried: Vec<ObjectEntry>,
@@ -145,16 +153,16 @@ async fn write_policy(
     if !vault.admin_keys().contains(&key) {
         return Err(AdminError::NotAnAdmin(key.fingerprint()));
     }
-    let seq = before.map_or(1, |(_, policy)| policy.place.seq + 1);
+    let seq = before.as_ref().map_or(1, |before| before.last.seq + 1);
     let mut record = Record {
         v: RECORD_VERSION,
         critical: Vec::new(),
         vault: vault.id.clone(),
         writer: WriterId::admin(),
         seq,
-        prev: before.map(|(_, policy)| policy.place.id),
+        prev: before.as_ref().map(|before| before.last.id),
         kind: Kind::Policy,
-        policy: before.map(|(_, policy)| policy.place),
+        policy: before.as_ref().and_then(|before| before.policies.newest()).map(|policy| policy.place),
         seen: Vec::new(),
         started: now,
         finished: now,
@@ -174,7 +182,7 @@ async fn write_policy(
     }
     let signed = SignedRecord::sign(record, admin).map_err(VaultError::from)?;
     // What readers will do with it, done before it is written.
-    let mut chain = before.map(|(chain, _)| chain.clone()).unwrap_or_default();
+    let mut chain = before.map(|before| before.policies.clone()).unwrap_or_default();
     chain.push(&signed)?;
     vault.put_record(&WriterId::admin(), &signed).await?;
     Ok(PolicyRef { seq: signed.name.seq, id: signed.name.id })

@@ -5,5 +5,7 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod inventory;
+pub mod restore;
 pub mod snapshot;
 pub mod source;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
-use lifeboat_schema::{Digest, Finding, PolicyRef, Severity, Tip, VaultHead, VaultId, WriterId};
+use lifeboat_schema::{Digest, Exit, Finding, PolicyRef, Severity, Tip, VaultHead, VaultId, WriterId};
 
 use crate::key::{KeyError, VerifyingKey};
 use crate::ledger::{self, Ledger, LedgerFile};
@@ -95,6 +95,29 @@ pub enum VaultError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl VaultError {
+    /// The exit code that a command ends with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            VaultError::Store(error) if error.is_denied() => Exit::NoAccess,
+            VaultError::Store(StoreError::Configuration { .. }) => Exit::Usage,
+            VaultError::Store(_) => Exit::Failed,
+            VaultError::NoVault { .. } | VaultError::VaultExists { .. } => Exit::Usage,
+            VaultError::Head { source: BadHead::NewerVersion(_), .. } => Exit::Failed,
+            VaultError::Head { .. }
+            | VaultError::NoPolicy { .. }
+            | VaultError::PolicyRolledBack { .. }
+            | VaultError::Damaged { .. }
+            | VaultError::Seal(SealError::Corrupt(_)) => Exit::Damage,
+            VaultError::NotAllowed { .. } | VaultError::Key(_) => Exit::NoAccess,
+            VaultError::Seal(
+                SealError::NoMatch | SealError::WrongPassphrase | SealError::PassphraseNeeded,
+            ) => Exit::NoAccess,
+            VaultError::Seal(_) => Exit::Failed,
+        }
+    }
 }
 
 /// What a client remembers of a vault, to notice when it is shown an older state.
@@ -220,7 +243,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Key`] if an admin key cannot be read.
     pub fn unwritten(store: Store, id: VaultId, head: VaultHead) -> Result<Self, VaultError> {
-        let admin_keys = head.admins.iter().map(|text| VerifyingKey::parse(text)).collect::<Result<_, _>>()?;
+        let admin_keys =
+            head.admins.iter().map(|text| VerifyingKey::parse(text)).collect::<Result<_, _>>()?;
         Ok(Self { store, id, head, admin_keys })
     }
 
