@@ -2,6 +2,8 @@
 //!
 //! They are the only structures that the log never changes, so they are read first. MS-VHDX 2.2.2.
 
+use core::ops::Range;
+
 use uguid::Guid;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
@@ -92,6 +94,15 @@ impl Header {
             (Some(one), Some(_)) => {
                 Err(Corruption::AmbiguousHeaders { sequence_number: one.sequence_number })
             }
+        }
+    }
+
+    /// Returns the range of the log in the file; empty when there is none. The header must have been checked.
+    #[must_use]
+    pub(crate) fn log_range(&self) -> Range<u64> {
+        match self.log_bytes {
+            0 => 0..0,
+            length => self.log_offset..self.log_offset.saturating_add(length.into()),
         }
     }
 

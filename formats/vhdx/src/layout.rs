@@ -141,8 +141,6 @@ pub const KEY_ABSOLUTE_PATH: &str = "absolute_win32_path";
 
 /// Largest log that is replayed. Hyper-V and qemu write 1 MiB; the log is held in memory whole.
 pub const MAX_LOG_BYTES: u32 = 256 << 20;
-/// Largest BAT region: what 64 TiB in 1 MiB blocks with 512-byte sectors needs (513 MiB), rounded up.
-pub const MAX_BAT_BYTES: u32 = 1 << 30;
 /// Largest metadata region: 2,047 items cannot reasonably need more, and Hyper-V writes 1 MiB.
 pub const MAX_METADATA_REGION_BYTES: u32 = 128 << 20;
 /// Largest number of key-value pairs in a parent locator; MS-VHDX defines five keys.

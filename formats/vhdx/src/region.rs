@@ -124,8 +124,7 @@ impl RegionTable {
         };
         let head = size_of::<RawRegionHeader>();
         bytes[..head].copy_from_slice(header.as_bytes());
-        let regions = [&self.bat, &self.metadata].into_iter().chain(&self.others);
-        for (slot, region) in bytes[head..].chunks_exact_mut(size_of::<RawRegionEntry>()).zip(regions) {
+        for (slot, region) in bytes[head..].chunks_exact_mut(size_of::<RawRegionEntry>()).zip(self.all()) {
             let entry = RawRegionEntry {
                 guid: region.id.to_bytes(),
                 file_offset: U64::new(region.offset),
@@ -138,13 +137,9 @@ impl RegionTable {
         bytes
     }
 
-    /// Tells whether a range touches a region.
-    #[must_use]
-    pub(crate) fn touches(&self, range: &Range<u64>) -> bool {
-        [&self.bat, &self.metadata]
-            .into_iter()
-            .chain(&self.others)
-            .any(|region| overlap(&region.range(), range))
+    /// Lists all regions.
+    pub fn all(&self) -> impl Iterator<Item = &Region> {
+        [&self.bat, &self.metadata].into_iter().chain(&self.others)
     }
 }
 
