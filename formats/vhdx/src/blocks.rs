@@ -44,7 +44,6 @@ impl Window {
 }
 
 /// Iterator over the parts of a range, at least one for each block, not joined.
-#[derive(Debug)]
 pub(crate) struct Pieces<'a, R> {
     reader: &'a VhdxReader<R>,
     position: u64,

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use crate::blocks::Pieces;
@@ -32,9 +33,14 @@ impl<R: ReadAt> Layer for VhdxReader<R> {
 }
 
 /// Disks of a chain, each made from the next.
-#[derive(Debug)]
 pub struct VhdxChain<R> {
     disks: Vec<VhdxReader<R>>,
+}
+
+impl<R> fmt::Debug for VhdxChain<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.disks).finish()
+    }
 }
 
 impl<R: ReadAt> VhdxChain<R> {

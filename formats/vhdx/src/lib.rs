@@ -41,7 +41,7 @@ pub use metadata::{MetadataFlags, MetadataItem, MetadataTable};
 pub use port::{PortError, ReadAt, SparseImage, WriteAt};
 pub use reader::{DiskIdentity, DiskKind, VhdxReader};
 pub use region::{Region, RegionTable};
-pub use uguid::Guid;
+pub use uguid::{Guid, guid};
 pub use verify::BatReport;
 pub use write::{
     BlockMark, CarriedItem, DEFAULT_BLOCK_BYTES, DEFAULT_DIFFERENCING_BLOCK_BYTES, NewDiskIds, NewDiskKind,

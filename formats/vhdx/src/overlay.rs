@@ -111,7 +111,6 @@ impl Overlay {
 }
 
 /// File as it would be after the replay.
-#[derive(Clone, Debug)]
 pub(crate) struct FileView<R> {
     port: R,
     /// Length that the replay gives the file; bytes beyond its real end are zeros.

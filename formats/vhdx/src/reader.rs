@@ -11,6 +11,7 @@
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use uguid::Guid;
@@ -67,7 +68,6 @@ pub struct DiskIdentity {
 }
 
 /// VHDX file with its log replayed in memory.
-#[derive(Debug)]
 pub struct VhdxReader<R> {
     view: FileView<R>,
     header: Header,
@@ -78,6 +78,16 @@ pub struct VhdxReader<R> {
     parent: Option<ParentLocator>,
     /// Log and regions in ascending order: no block may touch them.
     reserved: Vec<Range<u64>>,
+}
+
+/// Shows what the disk is, not the port: a port may be the whole file.
+impl<R> fmt::Debug for VhdxReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VhdxReader")
+            .field("identity", &self.identity)
+            .field("parent", &self.parent)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: ReadAt> VhdxReader<R> {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use crate::extent::{Extent, LocalSource, Source};
@@ -30,9 +31,14 @@ impl<R: ReadAt> Layer for VhdReader<R> {
 ///
 /// The format links disks by identity only. Whether a parent was written after the child was made cannot be told from
 /// the files.
-#[derive(Debug)]
 pub struct VhdChain<R> {
     disks: Vec<VhdReader<R>>,
+}
+
+impl<R> fmt::Debug for VhdChain<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.disks).finish()
+    }
 }
 
 impl<R: ReadAt> VhdChain<R> {

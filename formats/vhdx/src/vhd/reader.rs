@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use zerocopy::FromBytes;
@@ -81,12 +82,21 @@ struct Table {
 }
 
 /// VHD file.
-#[derive(Debug)]
 pub struct VhdReader<R> {
     port: R,
     identity: VhdIdentity,
     parent: Option<VhdParent>,
     table: Option<Table>,
+}
+
+/// Shows what the disk is, not the port: a port may be the whole file.
+impl<R> fmt::Debug for VhdReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VhdReader")
+            .field("identity", &self.identity)
+            .field("parent", &self.parent)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: ReadAt> VhdReader<R> {
