@@ -65,13 +65,18 @@ pub struct NewVault<'a> {
     pub nonce: [u8; 16],
 }
 
-/// Makes a vault in an empty store.
+/// A vault whose id is settled and of which nothing is written yet.
+pub struct PreparedVault<'a> {
+    vault: Vault,
+    json: Vec<u8>,
+    new: NewVault<'a>,
+}
+
+/// Settles `vault.json`, and so the id that identity files carry.
 ///
 /// # Errors
-/// [`VaultError::VaultExists`] where there is one; [`AdminError`]. The store is then as before, but for
-/// objects that nothing refers to.
-pub async fn create_vault(store: Store, new: NewVault<'_>) -> Result<(Vault, PolicyRef), AdminError> {
-    refuse_existing(&store).await?;
+/// [`AdminError`] for admin keys that readers would refuse.
+pub fn prepare<'a>(store: &Store, new: NewVault<'a>) -> Result<PreparedVault<'a>, AdminError> {
     let head = VaultHead {
         format: VAULT_FORMAT.to_owned(),
         v: VAULT_VERSION,
@@ -82,15 +87,31 @@ pub async fn create_vault(store: Store, new: NewVault<'_>) -> Result<(Vault, Pol
     let mut json = serde_json::to_vec(&head).expect("a vault head has only string keys");
     json.push(b'\n');
     let id = VaultId::of(&json);
-    // Refuses what readers would refuse, before anything is written.
     lifeboat_vault::policy::parse_head(&json, &id)
         .map_err(|source| VaultError::Head { store: store.describe(), source })?;
+    let vault = Vault::unwritten(store.clone(), id, head).map_err(AdminError::Vault)?;
+    Ok(PreparedVault { vault, json, new })
+}
 
-    let signer = new.admins.first().ok_or_else(|| AdminError::NotAnAdmin("(none)".to_owned()))?;
-    let vault = Vault::unwritten(store, id, head).map_err(AdminError::Vault)?;
-    let place = write_policy(&vault, signer, None, new.terms, &new.names, Vec::new(), new.now).await?;
-    vault.store.create_record(&head_path(), Bytes::from(json)).await.map_err(VaultError::from)?;
-    Ok((vault, place))
+impl PreparedVault<'_> {
+    /// The id that the vault will have.
+    pub fn id(&self) -> &VaultId {
+        &self.vault.id
+    }
+
+    /// Makes the vault: the first policy, then `vault.json`.
+    ///
+    /// # Errors
+    /// [`VaultError::VaultExists`] where there is one; [`AdminError`]. The store then holds nothing that
+    /// counts.
+    pub async fn write(self) -> Result<(Vault, PolicyRef), AdminError> {
+        let Self { vault, json, new } = self;
+        refuse_existing(&vault.store).await?;
+        let signer = new.admins.first().ok_or_else(|| AdminError::NotAnAdmin("(none)".to_owned()))?;
+        let place = write_policy(&vault, signer, None, new.terms, &new.names, Vec::new(), new.now).await?;
+        vault.store.create_record(&head_path(), Bytes::from(json)).await.map_err(VaultError::from)?;
+        Ok((vault, place))
+    }
 }
 
 async fn refuse_existing(store: &Store) -> Result<(), AdminError> {

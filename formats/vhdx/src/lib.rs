@@ -18,6 +18,8 @@ mod chain;
 mod checksum;
 mod error;
 mod extent;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod layers;
 pub mod layout;

@@ -4,7 +4,7 @@
 //! be replayed before anything but the headers is read; when it carries none, old entries in the ring mean nothing.
 //! [`entry`] parses and encodes one entry, [`sequence`] finds the active sequence. MS-VHDX 2.3.
 //!
-//! Replay happens in memory: [`crate::overlay::Overlay`] holds the result, and the file stays as it is.
+//! Replay happens in memory: an overlay holds the result, and the file stays as it is.
 
 pub mod entry;
 pub mod sequence;

@@ -195,3 +195,47 @@ impl<R: ReadAt> FileView<R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECTOR: u64 = LOG_SECTOR_BYTES as u64;
+    const SECTORS: u64 = 24;
+
+    proptest! {
+        /// Any order of changes reads as the same changes made to bytes.
+        #[test]
+        fn reads_as_the_model(
+            changes in prop::collection::vec((0..SECTORS, 0..6_u64, any::<u8>(), any::<bool>()), 0..30),
+            (start, end) in (0..SECTORS * SECTOR, 0..SECTORS * SECTOR),
+        ) {
+            let mut overlay = Overlay::default();
+            let mut model: Vec<Option<u8>> = vec![None; (SECTORS * SECTOR) as usize];
+            for (first, sectors, byte, is_data) in changes {
+                let file_offset = first * SECTOR;
+                let (operation, length, value) = if is_data {
+                    (LogOperation::Data { file_offset, sector: Box::new([byte; LOG_SECTOR_BYTES]) }, SECTOR, byte)
+                } else {
+                    let length = sectors.min(SECTORS - first) * SECTOR;
+                    (LogOperation::Zero { file_offset, length }, length, 0)
+                };
+                overlay.apply(operation);
+                model[file_offset as usize..(file_offset + length) as usize].fill(Some(value));
+            }
+            let (start, end) = (start.min(end), start.max(end));
+            let mut buffer = vec![0xee; (end - start) as usize];
+            overlay.cover(start, &mut buffer);
+            let part = &model[start as usize..end as usize];
+            prop_assert!(buffer.iter().zip(part).all(|(byte, model)| *byte == model.unwrap_or(0xee)));
+            let first = part.iter().position(Option::is_some).map(|at| start + at as u64);
+            let covered = (start < end).then(|| overlay.first_covered(start..end)).flatten();
+            prop_assert_eq!(covered.as_ref().map(|range| range.start), first);
+            prop_assert!(covered.is_none_or(|range| range.start < range.end && range.end <= end));
+        }
+    }
+}

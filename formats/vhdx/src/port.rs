@@ -179,19 +179,6 @@ impl SparseImage {
         }
         bytes
     }
-
-    /// Cuts the image to `size_bytes`, as a copy that was interrupted.
-    pub fn truncate(&mut self, size_bytes: u64) {
-        if size_bytes >= self.size_bytes {
-            return;
-        }
-        self.pages.split_off(&size_bytes.div_ceil(PAGE_BYTES));
-        if let Some(page) = self.pages.get_mut(&(size_bytes / PAGE_BYTES)) {
-            let keep = usize::try_from(size_bytes % PAGE_BYTES).expect("less than a page");
-            page[keep..].fill(0);
-        }
-        self.size_bytes = size_bytes;
-    }
 }
 
 /// Splits a range at page borders and hands each piece to `visit` as (page, start in page, start in range, length).

@@ -455,7 +455,7 @@ impl<W: WriteAt> VhdxWriter<W> {
             .map(|(file_offset, sector)| LogOperation::Data { file_offset, sector })
             .collect();
         let groups = core::iter::once(&[][..]).chain(operations.chunks(log.pages_per_entry));
-        let mut ring = vec![0; self.options.log_bytes as usize];
+        let log_bytes = u64::from(self.options.log_bytes);
         let mut used = 0;
         for (group, sequence_number) in groups.zip(log.first_sequence_number..) {
             let entry = NewLogEntry {
@@ -466,18 +466,17 @@ impl<W: WriteAt> VhdxWriter<W> {
                 last_file_bytes: self.file_bytes,
                 operations: group,
             };
-            let start = (u64::from(log.start) + used) % u64::from(self.options.log_bytes);
+            let start = (u64::from(log.start) + used) % log_bytes;
             used += entry.encoded_bytes();
-            if used > u64::from(self.options.log_bytes) {
-                let log_bytes = self.options.log_bytes.into();
+            if used > log_bytes {
                 return Err(VhdxWriteError::LogFull { log_bytes, need_bytes: used });
             }
-            let length = ring.len();
-            for (index, byte) in entry.encode().into_iter().enumerate() {
-                ring[(start as usize + index) % length] = byte;
-            }
+            let bytes = entry.encode();
+            // The entry is no longer than the log; what does not fit before its end goes to its start.
+            let before_end = (log_bytes - start).min(bytes.len() as u64) as usize;
+            self.port.write_all_at(HEADER_AREA_BYTES + start, &bytes[..before_end])?;
+            self.port.write_all_at(HEADER_AREA_BYTES, &bytes[before_end..])?;
         }
-        self.port.write_all_at(HEADER_AREA_BYTES, &ring)?;
         Ok(())
     }
 }

@@ -175,20 +175,20 @@ fn hostile_regions() {
     check(16, &REGION_METADATA.to_bytes(), |error| {
         matches!(error, VhdxError::Corrupt(Corruption::DuplicateRegion { .. }))
     });
-    let rules: [(u64, u32, fn(&VhdxError) -> bool); 6] = [
-        (BAT as u64 + 4096, 1 << 20, |error| is_region(error, RangeRule::Aligned)),
-        (BAT as u64, 4096, |error| is_region(error, RangeRule::Aligned)),
-        (BAT as u64, 0, |error| is_region(error, RangeRule::NotEmpty)),
-        (0, 1 << 20, |error| is_region(error, RangeRule::AfterHeaders)),
-        (u64::MAX << 20, 0xfff0_0000, |error| is_region(error, RangeRule::Inside)),
-        (METADATA as u64, 1 << 20, |error| is_region(error, RangeRule::Disjoint)),
+    let rules = [
+        (BAT as u64 + 4096, 1 << 20, RangeRule::Aligned),
+        (BAT as u64, 4096, RangeRule::Aligned),
+        (BAT as u64, 0, RangeRule::NotEmpty),
+        (0, 1 << 20, RangeRule::AfterHeaders),
+        (u64::MAX << 20, 0xfff0_0000_u32, RangeRule::Inside),
+        (METADATA as u64, 1 << 20, RangeRule::Disjoint),
     ];
-    for (offset, length, expected) in rules {
+    for (offset, length, rule) in rules {
         let error = open_error(|file| {
             regions(file, 32, &offset.to_le_bytes());
             regions(file, 40, &length.to_le_bytes());
         });
-        assert!(expected(&error), "{offset}+{length}: {error}");
+        assert!(is_region(&error, rule), "{offset}+{length}: {error}");
     }
     check(32, &(1_u64 << 20).to_le_bytes(), |error| is_region(error, RangeRule::Disjoint));
     assert_eq!(REGION_BAT, guid!("2dc27766-f623-4200-9d64-115e9bfd4a08"));
@@ -282,10 +282,13 @@ fn hostile_metadata() {
     });
 }
 
+/// Judgement of a corruption.
+type Expected = fn(&Corruption) -> bool;
+
 #[test]
 fn hostile_bat_entries() {
     let file_bytes = small_disk().len() as u64;
-    let cases: [(u64, fn(&Corruption) -> bool); 8] = [
+    let cases: [(u64, Expected); 8] = [
         (4, |corruption| matches!(corruption, Corruption::BlockState { state: 4, index: 1, .. })),
         (5, |corruption| matches!(corruption, Corruption::BlockState { state: 5, .. })),
         (6, |corruption| is_block(corruption, RangeRule::AfterHeaders)),
@@ -408,4 +411,21 @@ fn a_failing_port_is_reported_with_its_cause() {
     }
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert_eq!(texts[2], "the disk is gone");
+}
+
+proptest::proptest! {
+    /// The bodies of the fuzz targets, with changes few enough that most of the file stays valid.
+    #[test]
+    fn fuzz_bodies_survive(
+        changes in proptest::collection::vec((0..21_600_usize, 1..=255_u8), 0..4),
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4096),
+    ) {
+        let mut input = vec![0; 21_600];
+        for (at, byte) in changes {
+            input[at] = byte;
+        }
+        lifeboat_vhdx::fuzzing::open_vhdx(&input);
+        lifeboat_vhdx::fuzzing::open_vhdx(&bytes);
+        lifeboat_vhdx::fuzzing::open_vhd(&bytes);
+    }
 }

@@ -14,8 +14,8 @@ fn log_guid() -> Guid {
 }
 
 /// File with four blocks of data, of which the BAT in place knows none, and the BAT page as of each update.
-struct Interrupted {
-    file: Vec<u8>,
+pub(crate) struct Interrupted {
+    pub(crate) file: Vec<u8>,
     bat_offset: u64,
     /// Page number n knows the first n blocks.
     pages: Vec<Box<[u8; SECTOR]>>,
@@ -23,7 +23,7 @@ struct Interrupted {
 
 const BLOCKS: usize = 4;
 
-fn interrupted() -> Interrupted {
+pub(crate) fn interrupted() -> Interrupted {
     let mut writer = create(dynamic(BLOCKS as u64 * MIB));
     for block in 0..BLOCKS {
         writer.write_at(block as u64 * MIB, &vec![block as u8 + 1; MIB as usize]).unwrap();
@@ -69,14 +69,19 @@ impl Interrupted {
     }
 
     /// Writes bytes into the ring at `position`, with wrap.
-    fn put(&mut self, position: usize, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, position: usize, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
             self.file[LOG_OFFSET + (position + index) % LOG_BYTES] = *byte;
         }
     }
 
     /// Writes entries one after the other from `start`; returns the end of each, counted from `start`.
-    fn put_sequence(&mut self, start: usize, first: u64, groups: &[Vec<LogOperation>]) -> Vec<usize> {
+    pub(crate) fn put_sequence(
+        &mut self,
+        start: usize,
+        first: u64,
+        groups: &[Vec<LogOperation>],
+    ) -> Vec<usize> {
         let mut written = 0;
         let mut ends = Vec::new();
         for (group, number) in groups.iter().zip(first..) {
@@ -106,7 +111,7 @@ impl Interrupted {
 }
 
 /// The empty entry with which Hyper-V begins, then one entry for each block.
-fn updates(disk: &Interrupted) -> Vec<Vec<LogOperation>> {
+pub(crate) fn updates(disk: &Interrupted) -> Vec<Vec<LogOperation>> {
     core::iter::once(Vec::new()).chain((1..=BLOCKS).map(|known| vec![disk.page(known)])).collect()
 }
 

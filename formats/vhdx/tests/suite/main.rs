@@ -1,5 +1,11 @@
 //! Everything that is tested through the public interface, in one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it skipped"
+)]
+
 /// Disks made for tests, and what they must read as.
 mod fixture;
 

@@ -125,6 +125,30 @@ fn qemu_replays_our_dirty_logs_as_we_do() {
     }
 }
 
+#[test]
+fn qemu_replays_torn_logs_as_we_do() {
+    let Some(qemu) = qemu_img() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (image_path, raw_path) = (folder.path().join("disk.vhdx"), folder.path().join("disk.raw"));
+    let (image_name, raw_name) = (image_path.to_str().unwrap(), raw_path.to_str().unwrap());
+    let mut disk = crate::log::interrupted();
+    let groups = crate::log::updates(&disk);
+    let ends = disk.put_sequence(0, 77, &groups);
+    let (whole, total) = (disk.file.clone(), *ends.last().unwrap());
+    // Without any complete entry we refuse the file; qemu takes it for a clean one.
+    disk.put(0, &vec![0xa5; total]);
+    assert!(open([&disk.file]).is_err());
+    for torn in (ends[0]..=total).step_by(512) {
+        disk.file.copy_from_slice(&whole);
+        disk.put(torn, &vec![0xa5; total - torn]);
+        std::fs::write(&image_path, &disk.file).unwrap();
+        run(&qemu, &["check", "-q", "-r", "all", image_name]).unwrap();
+        run(&qemu, &["convert", "-f", "vhdx", "-O", "raw", image_name, raw_name]).unwrap();
+        let raw = std::fs::read(&raw_path).unwrap();
+        assert!(read_all(&open([&disk.file]).unwrap()).unwrap() == raw, "torn at {torn}");
+    }
+}
+
 /// Runs the script over files; the digests come in their order.
 fn dissect(files: &[PathBuf]) -> Option<Vec<String>> {
     let Some(python) = std::env::var_os("LIFEBOAT_DISSECT_PYTHON") else {
