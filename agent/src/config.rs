@@ -143,8 +143,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config: Config = toml::from_str(&text)
             .map_err(|error| ConfigError::Parse { path: path.to_owned(), text: error.to_string() })?;
         config.check(path)?;
@@ -205,7 +205,11 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = std::env::temp_dir().join(format!("lifeboat-config-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let folder = std::env::temp_dir().join(format!(
+            "lifeboat-config-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("agent.toml");
         std::fs::write(&path, text).unwrap();
@@ -225,10 +229,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_bad_values_are_refused_with_their_place() {
-        for (change, expected) in [
-            ("hots = \"a\"\n", "unknown field `hots`"),
-            ("", "missing field `host`"),
-        ] {
+        for (change, expected) in [("hots = \"a\"\n", "unknown field `hots`"), ("", "missing field `host`")] {
             let text = minimal().replace("host = \"hv01\"\n", change);
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -81,8 +81,17 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
     });
     match result {
         Ok(report) => {
-            tracing::info!(seq = report.seq, found = report.found, captured = report.captured, "run committed");
-            if json { print_json(&report) } else { print_report(&report) }
+            tracing::info!(
+                seq = report.seq,
+                found = report.found,
+                captured = report.captured,
+                "run committed"
+            );
+            if json {
+                print_json(&report)
+            } else {
+                print_report(&report)
+            }
             exit_of(&report)
         }
         Err(error) => {

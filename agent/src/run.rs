@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lifeboat_engine::catalog::{Catalog, CatalogError};
-use lifeboat_engine::snapshot::{Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot};
+use lifeboat_engine::snapshot::{
+    Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
+};
 use lifeboat_engine::source::HostSource;
 use lifeboat_hyperv::{DirectoryOptions, DirectorySource};
 use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
@@ -40,7 +42,9 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// Others can read the signing key.
-    #[error("others can read the signing key {path} (mode {mode:03o}); run `chmod 600` on it, and have the host enrolled anew if someone did")]
+    #[error(
+        "others can read the signing key {path} (mode {mode:03o}); run `chmod 600` on it, and have the host enrolled anew if someone did"
+    )]
     KeyExposed {
         /// The key file.
         path: PathBuf,
@@ -97,7 +101,8 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
     create_private_folder(&config.state_folder)?;
     let _lock = lock(config)?;
     let writer = Writer { id: config.writer.clone(), key: read_key(config)? };
-    let store = Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
+    let store =
+        Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
     let sources: Vec<Arc<dyn HostSource>> = config.sources.iter().map(source).collect();
@@ -146,7 +151,8 @@ pub fn exit_of(report: &RunReport) -> Exit {
 
 /// Opens the catalog; a new one starts with the policy that was pinned at enrolment.
 fn open_catalog(config: &Config) -> Result<Catalog, RunError> {
-    let mut catalog = Catalog::open(&config.state_folder.join("catalog.sqlite"), &config.vault, &config.writer)?;
+    let mut catalog =
+        Catalog::open(&config.state_folder.join("catalog.sqlite"), &config.vault, &config.writer)?;
     let admin = WriterId::admin();
     if !catalog.seen()?.iter().any(|tip| tip.writer == admin) {
         catalog.remember_seen(&[Tip { writer: admin, seq: config.policy.seq, id: config.policy.id }])?;

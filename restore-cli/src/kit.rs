@@ -62,7 +62,6 @@ pub(crate) struct Kit {
     pub(crate) ledgers: Ledgers,
     folder: PathBuf,
     memory: Memory,
-    pin: PolicyRef,
 }
 
 /// File in the kit that remembers the newest records seen.
@@ -77,7 +76,8 @@ impl KitFile {
                 path.display()
             ))
         })?;
-        toml::from_str(&text).map_err(|error| CliError::usage(format!("{} is refused:\n{error}", path.display())))
+        toml::from_str(&text)
+            .map_err(|error| CliError::usage(format!("{} is refused:\n{error}", path.display())))
     }
 
     pub(crate) fn open_store(&self) -> Result<Store, CliError> {
@@ -93,14 +93,11 @@ impl Kit {
         let memory = read_memory(&arguments.kit.join(MEMORY_FILE))?;
         let ledgers = vault.ledgers(&memory).await?;
         if ledgers.policies.at(&file.policy).is_none() {
-            return Err(VaultError::PolicyRolledBack { store: vault.store.describe(), seq: file.policy.seq }.into());
+            return Err(
+                VaultError::PolicyRolledBack { store: vault.store.describe(), seq: file.policy.seq }.into()
+            );
         }
-        Ok(Self { vault, ledgers, folder: arguments.kit.clone(), memory, pin: file.policy })
-    }
-
-    /// The policy that the kit pins.
-    pub(crate) fn pinned_policy(&self) -> PolicyRef {
-        self.pin
+        Ok(Self { vault, ledgers, folder: arguments.kit.clone(), memory })
     }
 
     /// Remembers the newest records, so that an older state of the store is noticed next time. A kit on a
@@ -147,7 +144,11 @@ impl Kit {
     }
 
     /// One identity that opens something for one of `roles`.
-    pub(crate) fn one_identity(&self, arguments: &KitArguments, roles: &[Role]) -> Result<HeldIdentity, CliError> {
+    pub(crate) fn one_identity(
+        &self,
+        arguments: &KitArguments,
+        roles: &[Role],
+    ) -> Result<HeldIdentity, CliError> {
         // Only the first that is there: its passphrase is the only one to ask for.
         for role in roles {
             let found = self.identities(arguments, std::slice::from_ref(role))?;

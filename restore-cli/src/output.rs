@@ -53,7 +53,13 @@ pub(crate) fn findings(findings: &[Finding]) {
             Severity::Warning => ("WARNING", "33;1"),
             Severity::Note => ("note", "2"),
         };
-        note(format!("{} [{}] {}: {}", paint(word, code), finding.code, plain(&finding.place), plain(&finding.what)));
+        note(format!(
+            "{} [{}] {}: {}",
+            paint(word, code),
+            finding.code,
+            plain(&finding.place),
+            plain(&finding.what)
+        ));
         note(format!("  next: {}", finding.next));
     }
 }
@@ -72,7 +78,11 @@ pub(crate) fn bytes(count: u64) -> String {
         tenths /= 1024;
         unit += 1;
     }
-    if unit == 0 { format!("{count} {}", UNITS[0]) } else { format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} {}", UNITS[0])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
 }
 
 /// Writes rows in columns, the header first.
@@ -101,7 +111,11 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
 pub(crate) fn progress(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(0),
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+        if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        },
     );
     let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
     if let Ok(style) = style {
@@ -117,7 +131,13 @@ mod tests {
 
     #[test]
     fn bytes_have_one_decimal() {
-        for (count, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (1_600_000, "1.5 MiB")] {
+        for (count, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (1_600_000, "1.5 MiB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }

@@ -39,7 +39,9 @@ impl PassphraseSource {
         if !std::io::stdin().is_terminal() {
             return Err(CliError::new(
                 Exit::NoAccess,
-                format!("{what} is protected by a passphrase, and there is no terminal to ask for it: give --passphrase-file"),
+                format!(
+                    "{what} is protected by a passphrase, and there is no terminal to ask for it: give --passphrase-file"
+                ),
             ));
         }
         prompt(&format!("Passphrase of {what}: "))
@@ -75,12 +77,16 @@ fn read_first_line(path: &Path) -> Result<Zeroizing<String>, CliError> {
     let read = if path == Path::new("-") {
         std::io::stdin().take(MAX_PASSPHRASE_FILE_BYTES).read_to_string(&mut text)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_PASSPHRASE_FILE_BYTES).read_to_string(&mut text))
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_PASSPHRASE_FILE_BYTES).read_to_string(&mut text))
     };
     read.map_err(|error| CliError::file(path, "read", &error))?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
-        return Err(CliError::new(Exit::NoAccess, format!("{} holds no passphrase in its first line", path.display())));
+        return Err(CliError::new(
+            Exit::NoAccess,
+            format!("{} holds no passphrase in its first line", path.display()),
+        ));
     }
     Ok(Zeroizing::new(line.to_owned()))
 }

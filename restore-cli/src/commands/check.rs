@@ -33,7 +33,10 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
         if held.opens.is_empty() {
             return Err(CliError::new(
                 Exit::NoAccess,
-                format!("the identity {} opens nothing in this vault; leave it out or give the right one", held.path.display()),
+                format!(
+                    "the identity {} opens nothing in this vault; leave it out or give the right one",
+                    held.path.display()
+                ),
             ));
         }
         let mut first: Option<Identities> = Some(held.identities);
@@ -99,7 +102,8 @@ fn print(summary: &CheckSummary, exit: Exit) {
         output::bytes(summary.object_bytes)
     ));
     let roles: Vec<&str> = summary.roles.iter().map(|role| role.as_str()).collect();
-    let who = if roles.is_empty() { "without identities".to_owned() } else { format!("as {}", roles.join(", ")) };
+    let who =
+        if roles.is_empty() { "without identities".to_owned() } else { format!("as {}", roles.join(", ")) };
     if summary.read_data {
         output::line(format!(
             "{} objects were read {who}, {} of them opened; {} files are there byte for byte.",

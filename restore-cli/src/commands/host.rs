@@ -99,7 +99,10 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
     };
     let text = toml::to_string_pretty(&config)
         .map_err(|error| CliError::new(Exit::Failed, format!("agent.toml could not be written: {error}")))?;
-    let text = format!("# Agent of the host {}. All keys are described in examples/agent.toml.\n{text}", arguments.name.escape_default());
+    let text = format!(
+        "# Agent of the host {}. All keys are described in examples/agent.toml.\n{text}",
+        arguments.name.escape_default()
+    );
     write_private(&folder.path("agent.toml"), text.as_bytes())?;
     folder.finish()?;
 
@@ -113,9 +116,19 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
     if context.json {
         output::json(&report);
     } else {
-        output::line(format!("The host {} may write snapshots as {}.", output::plain(&report.name), report.writer));
-        output::line(format!("Carry {} to the host; its signing.key is for that host alone and decrypts nothing.", report.folder));
-        output::line("Check the roots in agent.toml, then on the host: lifeboat-agent run --once --config agent.toml".to_owned());
+        output::line(format!(
+            "The host {} may write snapshots as {}.",
+            output::plain(&report.name),
+            report.writer
+        ));
+        output::line(format!(
+            "Carry {} to the host; its signing.key is for that host alone and decrypts nothing.",
+            report.folder
+        ));
+        output::line(
+            "Check the roots in agent.toml, then on the host: lifeboat-agent run --once --config agent.toml"
+                .to_owned(),
+        );
     }
     Ok(Exit::Done)
 }

@@ -52,18 +52,50 @@ struct Planned {
 }
 
 const ADMINS: [Planned; 2] = [
-    Planned { name: "admin-1.key", what: "signs policies: who writes, who may read", keep: "with the administrator of the vault" },
-    Planned { name: "admin-2.key", what: "the second admin key, in case the first is lost", keep: "offline, in a safe; not beside the first" },
+    Planned {
+        name: "admin-1.key",
+        what: "signs policies: who writes, who may read",
+        keep: "with the administrator of the vault",
+    },
+    Planned {
+        name: "admin-2.key",
+        what: "the second admin key, in case the first is lost",
+        keep: "offline, in a safe; not beside the first",
+    },
 ];
 
 const IDENTITIES: [(Role, Planned); 3] = [
-    (Role::Audit, Planned { name: "audit.identity", what: "lists VMs and what is missing; opens no content", keep: "with the auditor" }),
-    (Role::Restore, Planned { name: "restore.identity", what: "opens configuration, vTPM state and VM key protectors", keep: "with those who bring VMs back, and a copy offline: without it no VM comes back" }),
-    (Role::Escrow, Planned { name: "escrow.identity", what: "opens recovery secrets", keep: "offline, with the owner of the VMs; not with the operators of the hosts" }),
+    (
+        Role::Audit,
+        Planned {
+            name: "audit.identity",
+            what: "lists VMs and what is missing; opens no content",
+            keep: "with the auditor",
+        },
+    ),
+    (
+        Role::Restore,
+        Planned {
+            name: "restore.identity",
+            what: "opens configuration, vTPM state and VM key protectors",
+            keep: "with those who bring VMs back, and a copy offline: without it no VM comes back",
+        },
+    ),
+    (
+        Role::Escrow,
+        Planned {
+            name: "escrow.identity",
+            what: "opens recovery secrets",
+            keep: "offline, with the owner of the VMs; not with the operators of the hosts",
+        },
+    ),
 ];
 
-const OPERATOR: Planned =
-    Planned { name: "operator.key", what: "signs proofs, drills and reveals; decrypts nothing", keep: "with the operator" };
+const OPERATOR: Planned = Planned {
+    name: "operator.key",
+    what: "signs proofs, drills and reveals; decrypts nothing",
+    keep: "with the operator",
+};
 
 pub(crate) async fn run(context: &Context, arguments: &Init) -> Result<Exit, CliError> {
     let passphrases = &context.kit.passphrases;
@@ -76,7 +108,8 @@ pub(crate) async fn run(context: &Context, arguments: &Init) -> Result<Exit, Cli
         None => Default::default(),
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| CliError::file(path, "read", &error))?;
-            toml::from_str(&text).map_err(|error| CliError::usage(format!("{} is refused:\n{error}", path.display())))?
+            toml::from_str(&text)
+                .map_err(|error| CliError::usage(format!("{} is refused:\n{error}", path.display())))?
         }
     };
     let folder = NewFolder::create(&arguments.out)?;
@@ -112,7 +145,10 @@ pub(crate) async fn run(context: &Context, arguments: &Init) -> Result<Exit, Cli
         owners: vec![OwnerTerms {
             id: owner.clone(),
             vms: vec![VmSelector::All],
-            recipients: secrets.iter().map(|(role, _, identity, _)| (*role, vec![identity.recipient()])).collect(),
+            recipients: secrets
+                .iter()
+                .map(|(role, _, identity, _)| (*role, vec![identity.recipient()]))
+                .collect(),
         }],
         writers: vec![WriterTerms {
             id: operator_id.clone(),
@@ -147,16 +183,26 @@ pub(crate) async fn run(context: &Context, arguments: &Init) -> Result<Exit, Cli
     if retype.is_some() {
         output::note("Every file is read back now: type each passphrase once more.");
     }
-    challenge(&folder, &secrets.iter().map(|(_, p, i, _)| (p.name, i.recipient())).collect::<Vec<_>>(), passphrases)?;
+    challenge(
+        &folder,
+        &secrets.iter().map(|(_, p, i, _)| (p.name, i.recipient())).collect::<Vec<_>>(),
+        passphrases,
+    )?;
     for planned in ADMINS.iter().chain([&OPERATOR]) {
         read_signing_key(&folder.path(planned.name), passphrases)?;
     }
 
     let (vault, policy) = prepared.write().await?;
-    let file = KitFile { vault: vault.id.clone(), policy, store: KitStore { url: arguments.store.clone(), options } };
+    let file = KitFile {
+        vault: vault.id.clone(),
+        policy,
+        store: KitStore { url: arguments.store.clone(), options },
+    };
     let text = toml::to_string_pretty(&file)
         .map_err(|error| CliError::new(Exit::Failed, format!("vault.toml could not be written: {error}")))?;
-    let text = format!("# Where the vault is, and which one it must be. Not secret; goes to everyone who holds a key of it.\n{text}");
+    let text = format!(
+        "# Where the vault is, and which one it must be. Not secret; goes to everyone who holds a key of it.\n{text}"
+    );
     write_private(&folder.path("vault.toml"), text.as_bytes())?;
     write_private(&folder.path("KEEP.md"), keep_text(&vault.id.to_string(), &kept).as_bytes())?;
     folder.finish()?;
@@ -194,7 +240,9 @@ async fn probe(store: &Store) -> Result<Vec<Finding>, CliError> {
     Ok(match store.probe_conditional_create(&path).await? {
         ConditionalCreate::Enforced => Vec::new(),
         ConditionalCreate::Ignored => {
-            vec![unprotected("the store ignores conditional writes: a writer can overwrite what is there".to_owned())]
+            vec![unprotected(
+                "the store ignores conditional writes: a writer can overwrite what is there".to_owned(),
+            )]
         }
         ConditionalCreate::Races { winners } => vec![unprotected(format!(
             "the store does not keep conditional writes apart: {winners} writers at once were told that they had won"
@@ -251,7 +299,10 @@ pub(super) fn open_challenge(identities: &Identities, recipient: &str) -> Result
     let plaintext = key.open_all(sealed.bytes, 1)?;
     let opened = Opener::new()?.read_body(&plaintext, 4096)?;
     if opened.as_slice() != json.as_bytes() {
-        return Err(CliError::new(Exit::NoAccess, "the identity opened something else than was sealed to it"));
+        return Err(CliError::new(
+            Exit::NoAccess,
+            "the identity opened something else than was sealed to it",
+        ));
     }
     Ok(())
 }
@@ -270,7 +321,10 @@ fn keep_text(vault: &str, kept: &[KeptFile]) -> String {
 
 fn print(report: &InitReport) {
     output::line(format!("The vault {} is made at {}.", report.vault, report.store));
-    output::line(format!("Its keys and identities are in {}; each was read back and opened a challenge.", report.folder));
+    output::line(format!(
+        "Its keys and identities are in {}; each was read back and opened a challenge.",
+        report.folder
+    ));
     let rows: Vec<Vec<String>> = report
         .files
         .iter()
@@ -280,7 +334,12 @@ fn print(report: &InitReport) {
         })
         .collect();
     output::table(&["FILE", "PROTECTED", "WHAT IT DOES", "KEEP IT"], &rows);
-    output::line("Move each to where it belongs (KEEP.md says the same). Without the restore identity no VM comes back.");
-    output::line(format!("Next: lifeboat host enroll NAME --kit {} --out FOLDER", Path::new(&report.folder).display()));
+    output::line(
+        "Move each to where it belongs (KEEP.md says the same). Without the restore identity no VM comes back.",
+    );
+    output::line(format!(
+        "Next: lifeboat host enroll NAME --kit {} --out FOLDER",
+        Path::new(&report.folder).display()
+    ));
     output::findings(&report.findings);
 }

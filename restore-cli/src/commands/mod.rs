@@ -86,8 +86,9 @@ pub(crate) fn now() -> Time {
 /// Random bytes for ids.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], CliError> {
     let mut bytes = [0u8; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| CliError::new(Exit::Failed, format!("the operating system gave no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        CliError::new(Exit::Failed, format!("the operating system gave no random bytes: {error}"))
+    })?;
     Ok(bytes)
 }
 
@@ -134,7 +135,8 @@ impl NewFolder {
     }
 
     pub(crate) fn finish(mut self) -> Result<(), CliError> {
-        std::fs::rename(&self.partial, &self.wanted).map_err(|error| CliError::file(&self.wanted, "made", &error))?;
+        std::fs::rename(&self.partial, &self.wanted)
+            .map_err(|error| CliError::file(&self.wanted, "made", &error))?;
         self.done = true;
         Ok(())
     }

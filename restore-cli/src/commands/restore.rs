@@ -39,13 +39,17 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     let at = at.map_err(|error| CliError::usage(format!("--at: {error}")))?;
     let kit = Kit::open(&context.kit).await?;
     // A plan needs no more than the audit identity; files need the restore identity.
-    let roles: &[Role] = if arguments.plan { &[Role::Restore, Role::Audit, Role::Escrow] } else { &[Role::Restore] };
+    let roles: &[Role] =
+        if arguments.plan { &[Role::Restore, Role::Audit, Role::Escrow] } else { &[Role::Restore] };
     let identity = kit.one_identity(&context.kit, roles)?;
     let can_restore = identity.opens.iter().any(|(_, role)| *role == Role::Restore);
     if !arguments.plan && !can_restore {
         return Err(CliError::new(
             Exit::NoAccess,
-            format!("{} is not a restore identity of this vault; give one with --identity", identity.path.display()),
+            format!(
+                "{} is not a restore identity of this vault; give one with --identity",
+                identity.path.display()
+            ),
         ));
     }
     let identities = Arc::new(identity.identities);
@@ -120,7 +124,9 @@ fn select(
         Some(vm) => Ok(vec![(vm, because)]),
         None => Err(CliError::new(
             Exit::Failed,
-            format!("no snapshot holds a VM {wanted:?} of that time; `lifeboat snapshots` lists what there is"),
+            format!(
+                "no snapshot holds a VM {wanted:?} of that time; `lifeboat snapshots` lists what there is"
+            ),
         )),
     }
 }
@@ -185,7 +191,10 @@ fn print(report: &RestoreReport) {
         }
     }
     if report.restored.len() > 1 {
-        output::line(format!("{} VMs restored, each with a script and a runbook beside its folder", report.restored.len()));
+        output::line(format!(
+            "{} VMs restored, each with a script and a runbook beside its folder",
+            report.restored.len()
+        ));
     }
     output::findings(&report.findings);
 }

@@ -37,10 +37,13 @@ pub(crate) async fn run(context: &Context, arguments: &Snapshots) -> Result<Exit
     let mut snapshots: Vec<_> = found.iter().map(|vm| vm.summary()).collect();
     if !arguments.all {
         // Of each capture the record that made it: later records only repeat it.
-        snapshots.sort_by(|a, b| (&a.vm_id, &a.writer, a.captured, a.seq).cmp(&(&b.vm_id, &b.writer, b.captured, b.seq)));
+        snapshots.sort_by(|a, b| {
+            (&a.vm_id, &a.writer, a.captured, a.seq).cmp(&(&b.vm_id, &b.writer, b.captured, b.seq))
+        });
         snapshots.dedup_by(|b, a| (&a.vm_id, &a.writer, a.captured) == (&b.vm_id, &b.writer, b.captured));
     }
-    snapshots.sort_by(|a, b| (b.captured, b.seq, &a.name, &a.vm_id).cmp(&(a.captured, a.seq, &b.name, &b.vm_id)));
+    snapshots
+        .sort_by(|a, b| (b.captured, b.seq, &a.name, &a.vm_id).cmp(&(a.captured, a.seq, &b.name, &b.vm_id)));
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
     findings.append(&mut inventory.findings);
     kit.remember();

@@ -58,7 +58,9 @@ pub(super) fn no_access_if_nothing_opens(
 
 fn print(report: &VmsReport) {
     if report.vms.is_empty() {
-        output::line("The vault holds no VM yet. Enroll a host with `lifeboat host enroll`, and run its agent.");
+        output::line(
+            "The vault holds no VM yet. Enroll a host with `lifeboat host enroll`, and run its agent.",
+        );
     } else {
         let rows: Vec<Vec<String>> = report
             .vms
