@@ -42,7 +42,7 @@ impl PayloadKey {
         Self(cipher)
     }
 
-    fn encrypt(&self, index: u64, last: bool, chunk: &mut [u8]) -> Tag {
+    pub(super) fn encrypt(&self, index: u64, last: bool, chunk: &mut [u8]) -> Tag {
         self.0
             .encrypt_in_place_detached(&chunk_nonce(index, last), &[], chunk)
             .expect("a chunk of 64 KiB is far below the cipher's limit of 256 GiB")

@@ -10,6 +10,7 @@
 mod age_payload;
 mod body;
 mod bundle;
+mod compressor;
 mod error;
 mod frame;
 mod header;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use age_payload::{CHUNK_BYTES, PAYLOAD_NONCE_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES};
 pub use bundle::BundleWriter;
+pub use compressor::COMPRESSION_LEVELS;
 pub use error::{Corruption, FrameDefect, SealError};
 pub use frame::{FRAME_MAGIC, MAX_WINDOW_BYTES, PADDING_HEADER_BYTES, PADDING_MAGIC};
 pub use header::{Header, MAX_HEADER_BYTES, MAX_STANZAS};
@@ -37,4 +39,4 @@ pub use object::{ObjectKey, Plaintext};
 pub use opener::Opener;
 pub use padme::padme;
 pub use recipients::{MAX_RECIPIENTS, Recipients};
-pub use sealer::{COMPRESSION_LEVELS, MAX_OBJECT_BYTES, SealOptions, SealedObject, Sealer, StagedMember};
+pub use sealer::{MAX_OBJECT_BYTES, SealOptions, SealedObject, Sealer, StagedMember};

@@ -3,31 +3,26 @@
 //! A [`Sealer`] belongs to one thread and serves any number of bundles that are open at once. It holds one
 //! staged member and its compressed frame: about 9 MiB at most, wiped on drop (what zstd keeps inside is not).
 
-use std::ops::RangeInclusive;
-
 use lifeboat_schema::Digest;
 use zeroize::Zeroizing;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::{self, CParameter};
 
 use super::age_payload::{PayloadKey, PayloadWriter};
+use super::compressor::{COMPRESSION_LEVELS, FrameCompressor};
 use super::error::SealError;
 use super::frame::{PADDING_HEADER_BYTES, PADDING_MAGIC, padding_zeros};
 use super::header::create_header;
 use super::member::{MAX_ENTRY_BYTES, MAX_MEMBER_BYTES, TAR_BLOCK_BYTES, entry_bytes, tar_header};
 use super::recipients::Recipients;
 
-/// Compression levels that keep every window within [`MAX_WINDOW_BYTES`](super::MAX_WINDOW_BYTES).
-pub const COMPRESSION_LEVELS: RangeInclusive<i32> = -50..=19;
 /// Largest object in bytes, padding included.
 pub const MAX_OBJECT_BYTES: u64 = 1024 * 1024 * 1024;
-/// Largest plaintext in bytes before its padding, which adds an eighth at most.
-const MAX_FRAMES_BYTES: u64 = MAX_OBJECT_BYTES / 8 * 7 - 64 * 1024 * 1024;
+/// Largest plaintext in bytes before its padding: at this size padding, tags and header add less than 2 %.
+const MAX_FRAMES_BYTES: u64 = MAX_OBJECT_BYTES / 8 * 7;
 
 /// How objects are sealed.
 #[derive(Debug, Clone)]
 pub struct SealOptions {
-    /// zstd level, one of [`COMPRESSION_LEVELS`].
+    /// zstd level for contents that look compressible, one of [`COMPRESSION_LEVELS`].
     pub compression_level: i32,
 }
 
@@ -51,7 +46,7 @@ pub struct SealedObject {
 
 /// The workspace of one sealing worker.
 pub struct Sealer {
-    compressor: Compressor<'static>,
+    compressor: FrameCompressor,
     /// Tar header, content and zeros of the staged member.
     entry: Zeroizing<Vec<u8>>,
     /// Compressed form of what was staged.
@@ -71,9 +66,7 @@ impl Sealer {
             let (min, max) = (*COMPRESSION_LEVELS.start(), *COMPRESSION_LEVELS.end());
             return Err(SealError::CompressionLevel { level, min, max });
         }
-        let mut compressor = Compressor::new(level).map_err(SealError::from_zstd)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true)).map_err(SealError::from_zstd)?;
-        compressor.set_parameter(CParameter::ContentSizeFlag(true)).map_err(SealError::from_zstd)?;
+        let compressor = FrameCompressor::new(level)?;
         Ok(Self {
             compressor,
             entry: Zeroizing::new(Vec::new()),
@@ -122,18 +115,7 @@ impl Sealer {
 
     /// Compresses `data` to one frame.
     pub(super) fn compress(&mut self, data: &[u8]) -> Result<&[u8], SealError> {
-        Self::compress_into(&mut self.compressor, &mut self.frame, data)
-    }
-
-    fn compress_into<'f>(
-        compressor: &mut Compressor<'static>,
-        frame: &'f mut Vec<u8>,
-        data: &[u8],
-    ) -> Result<&'f [u8], SealError> {
-        frame.clear();
-        frame.reserve(zstd_safe::compress_bound(data.len()));
-        compressor.compress_to_buffer(data, frame).map_err(SealError::from_zstd)?;
-        Ok(frame)
+        self.compressor.compress(data, data, &mut self.frame)
     }
 
     /// Begins an object: makes its header and a writer behind it.
@@ -173,7 +155,8 @@ impl StagedMember<'_> {
         let entry = &mut entry[..entry_bytes(self.size)];
         entry[..TAR_BLOCK_BYTES].copy_from_slice(&tar_header(&self.digest, self.size as u64));
         entry[TAR_BLOCK_BYTES + self.size..].fill(0);
-        Sealer::compress_into(compressor, frame, entry)
+        let content = &entry[TAR_BLOCK_BYTES..TAR_BLOCK_BYTES + self.size];
+        compressor.compress(entry, content, frame)
     }
 }
 
@@ -204,13 +187,23 @@ impl ObjectWriter {
         self.payload.write(&header);
         self.payload.write_zeros(zeros as usize);
         let bytes = self.payload.finish();
-        SealedObject {
-            name: Digest::of(&bytes),
-            payload: Digest::of(&bytes[self.header_bytes as usize..]),
-            header_bytes: self.header_bytes,
-            bytes,
-        }
+        let (name, payload) = digests(&bytes, self.header_bytes as usize);
+        SealedObject { name, payload, header_bytes: self.header_bytes, bytes }
     }
+}
+
+/// Digests of `bytes` and of what follows their first `header_bytes`, in one pass over memory.
+fn digests(bytes: &[u8], header_bytes: usize) -> (Digest, Digest) {
+    // Each hasher gets whole subtrees of its own tree, and the second finds the bytes in the cache.
+    const STEP_BYTES: usize = 128 * 1024;
+    let (mut name, mut payload) = (blake3::Hasher::new(), blake3::Hasher::new());
+    let after_header = &bytes[header_bytes..];
+    for (start, step) in (0..).step_by(STEP_BYTES).zip(bytes.chunks(STEP_BYTES)) {
+        name.update(step);
+        let end = (start + STEP_BYTES).min(after_header.len());
+        payload.update(after_header.get(start..end).unwrap_or_default());
+    }
+    (Digest::from_bytes(name.finalize().into()), Digest::from_bytes(payload.finalize().into()))
 }
 
 impl SealError {

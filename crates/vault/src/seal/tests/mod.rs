@@ -1,6 +1,15 @@
 //! Tests of sealed objects.
 
 mod basics;
+mod hostile;
+mod keys;
+mod members;
+mod padme;
+mod payload;
+#[cfg(unix)]
+mod plugin;
+mod stock;
+mod testkit;
 
 use super::*;
 
