@@ -33,10 +33,15 @@ fn memory() -> Store {
     Store::open("memory://", &StoreOptions::default(), &nothing).expect("open")
 }
 
+fn file_url(folder: &std::path::Path) -> String {
+    let path = folder.display().to_string().replace('\\', "/");
+    if path.starts_with('/') { format!("file://{path}") } else { format!("file:///{path}") }
+}
+
 fn file_store(folder: &std::path::Path, file_create: FileCreate) -> Store {
     let mut options = StoreOptions::default();
     options.file_create = file_create;
-    Store::open(&format!("file://{}", folder.display()), &options, &nothing).expect("open")
+    Store::open(&file_url(folder), &options, &nothing).expect("open")
 }
 
 /// A store in memory that fails as told; waits between its attempts are short.

@@ -288,6 +288,7 @@ fn create_folders(folder: &Path) -> io::Result<()> {
         next = folder.parent();
     }
     for folder in missing.into_iter().rev() {
+        #[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix sets a mode"))]
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

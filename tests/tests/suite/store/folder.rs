@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use lifeboat_vault::store::{Created, FileCreate, Store, StoreError, StoreOptions};
 
-use super::{file_store, nothing, path, skipped};
+use super::{file_store, file_url, nothing, path, skipped};
 
 const BYTES: Bytes = Bytes::from_static(b"some sealed bytes");
 
@@ -14,7 +14,7 @@ const BYTES: Bytes = Bytes::from_static(b"some sealed bytes");
 async fn a_folder_that_is_not_there_is_no_new_vault() {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let root = parent.path().join("a/b");
-    let url = format!("file://{}", root.display());
+    let url = file_url(&root);
     let error = Store::open(&url, &StoreOptions::default(), &nothing).expect_err("nothing there");
     assert!(error.to_string().contains("mounted"), "{error}");
     assert!(!root.exists());
@@ -24,7 +24,7 @@ async fn a_folder_that_is_not_there_is_no_new_vault() {
     assert_eq!(store.describe(), url);
     assert_eq!(store.create_object(&path("a/b/c"), BYTES).await.expect("write"), Created::Written);
     // A file in the place of the folder.
-    let url = format!("file://{}/a/b/c", root.display());
+    let url = format!("{}/a/b/c", file_url(&root));
     assert!(Store::open(&url, &StoreOptions::default(), &nothing).is_err());
 }
 
@@ -34,7 +34,7 @@ async fn folders_and_files_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let parent = tempfile::tempdir().expect("a temporary folder");
     let root = parent.path().join("vault");
-    Store::create_root(&format!("file://{}", root.display())).expect("create");
+    Store::create_root(&file_url(&root)).expect("create");
     for (n, file_create) in [FileCreate::Auto, FileCreate::HardLink].into_iter().enumerate() {
         let name = format!("objects/w{n}/o.age");
         file_store(&root, file_create).create_object(&path(&name), BYTES).await.expect("write");
@@ -92,7 +92,7 @@ async fn a_name_that_is_taken_by_anything_else_is_left_alone() {
         let mut options = StoreOptions::default();
         options.file_create = file_create;
         options.retry.max_retries = 1;
-        let store = Store::open(&format!("file://{}", root.display()), &options, &nothing).expect("open");
+        let store = Store::open(&file_url(root), &options, &nothing).expect("open");
         for name in ["dangling", "folder"] {
             let result = store.create_object(&path(name), BYTES).await;
             assert!(result.is_err(), "{name} {file_create:?}: {result:?}");
