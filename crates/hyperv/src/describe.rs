@@ -98,7 +98,10 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
     }
     let needs_key = security.tpm_enabled == Some(true) || states.vtpm.is_some();
     if needs_key && states.key_protector.is_none() {
-        remarks.push("it has a vTPM and no VM key protector was found: restored like this it does not start".to_owned());
+        remarks.push(
+            "it has a vTPM and no VM key protector was found: restored like this it does not start"
+                .to_owned(),
+        );
     }
     let mut entries = Vec::with_capacity(checkpoints.len());
     for (id, checkpoint) in &checkpoints {
@@ -203,8 +206,11 @@ impl Machine {
     ) -> Result<Vec<Found<'_>>, Failed> {
         let mut all = Vec::new();
         for (index, state) in &self.security {
-            let Some(container) = files.get(*index).and_then(|file| file.container.as_ref()) else { continue };
-            for blob in state.blobs.iter().filter(|blob| blob.kind == kind && blob.size_bytes() >= min_bytes) {
+            let Some(container) = files.get(*index).and_then(|file| file.container.as_ref()) else {
+                continue;
+            };
+            for blob in state.blobs.iter().filter(|blob| blob.kind == kind && blob.size_bytes() >= min_bytes)
+            {
                 let digest = digest(container, blob).map_err(|error| (*index, error))?;
                 let value = StateValue {
                     digest,
@@ -230,7 +236,10 @@ impl Machine {
             let differ = all.iter().any(|found| found.value.digest != all[0].value.digest);
             if differ {
                 let places: Vec<&str> = all.iter().map(|found| found.value.file.as_str()).collect();
-                remarks.push(format!("{whose}there are different values of its {what} in {}", places.join(" and ")));
+                remarks.push(format!(
+                    "{whose}there are different values of its {what} in {}",
+                    places.join(" and ")
+                ));
             }
             let at = all.iter().position(|found| Some(found.index) == preferred).unwrap_or(0);
             Ok((!all.is_empty()).then(|| all.swap_remove(at)))
@@ -341,7 +350,9 @@ fn owner_guardian<R: ReadAt<Error = io::Error>>(
     found: &Found<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<Option<Digest>, Failed> {
-    let Some(container) = files.get(found.index).and_then(|file| file.container.as_ref()) else { return Ok(None) };
+    let Some(container) = files.get(found.index).and_then(|file| file.container.as_ref()) else {
+        return Ok(None);
+    };
     let bytes = match found.blob.read(container, MAX_DOCUMENT_BYTES) {
         Ok(bytes) => bytes,
         Err(ReadError::Read(error)) => return Err((found.index, error)),
@@ -372,9 +383,11 @@ fn disks(view: &VmConfiguration) -> Vec<DiskEntry> {
     let mut scsi: Vec<&Guid> = Vec::new();
     let instances = view.devices.iter().map(|device| &device.instance);
     for instance in instances.chain(view.disks.iter().map(|disk| &disk.instance)) {
-        let is_scsi =
-            view.disks.iter().any(|disk| disk.instance == *instance && disk.controller == ControllerKind::Scsi)
-                || view.devices.iter().any(|device| device.instance == *instance && is_scsi_class(&device.class));
+        let is_scsi = view
+            .disks
+            .iter()
+            .any(|disk| disk.instance == *instance && disk.controller == ControllerKind::Scsi)
+            || view.devices.iter().any(|device| device.instance == *instance && is_scsi_class(&device.class));
         if is_scsi && !scsi.contains(&instance) {
             scsi.push(instance);
         }
@@ -402,7 +415,12 @@ fn is_scsi_class(class: &Guid) -> bool {
     class.as_str() == "d422512d-2bf2-4752-809d-7b82b5fcb1b4"
 }
 
-fn remark_on_configuration(vm: &FoundVm, machine: &Machine, view: &VmConfiguration, remarks: &mut Vec<String>) {
+fn remark_on_configuration(
+    vm: &FoundVm,
+    machine: &Machine,
+    view: &VmConfiguration,
+    remarks: &mut Vec<String>,
+) {
     if machine.view.is_none() {
         remarks.push("there is no configuration that can be read; the files are kept as they are".to_owned());
         return;

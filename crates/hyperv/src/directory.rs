@@ -28,9 +28,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use lifeboat_engine::source::{
-    CaptureSink, Discovery, DiscoveryProblem, FoundVm, HostSource, SourceError,
-};
+use lifeboat_engine::source::{CaptureSink, Discovery, DiscoveryProblem, FoundVm, HostSource, SourceError};
 use lifeboat_schema::VmRecord;
 
 use crate::exclude::ExcludePattern;

@@ -9,8 +9,11 @@ use glob::{MatchOptions, Pattern};
 use crate::error::BadPattern;
 
 /// Matches the way Hyper-V's file systems compare names; `*` stays within one name, `**` does not.
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: false, require_literal_separator: true, require_literal_leading_dot: false };
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: false,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
 
 /// A pattern such as `templates/**` or `**/*.tmp`, compared with paths below a root, with `/` on every system.
 ///

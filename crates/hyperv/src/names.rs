@@ -137,7 +137,9 @@ mod tests {
         for name in [ID.to_owned(), format!("{ID}.vmcx"), format!("{ID}_old"), format!("{ID} (2).bin")] {
             assert_eq!(leading_guid(&name), id, "{name}");
         }
-        for name in [format!("{ID}0.vmcx"), format!("{ID}-1"), format!("x{ID}"), ID[1..].to_owned(), String::new()] {
+        for name in
+            [format!("{ID}0.vmcx"), format!("{ID}-1"), format!("x{ID}"), ID[1..].to_owned(), String::new()]
+        {
             assert_eq!(leading_guid(&name), None, "{name}");
         }
         // A character of several bytes across the border.

@@ -89,6 +89,7 @@ fn damage(report: &Report) -> Damage {
 /// When the port fails.
 pub(crate) fn accept<R: ReadAt>(port: R, damage: &Damage) -> Result<Proved<R>, R::Error> {
     let inspection = Container::inspect(port)?;
-    let remarks = vec![format!("lies damaged on disk, in a way that Hyper-V mends when it opens it: {}", damage.what)];
+    let remarks =
+        vec![format!("lies damaged on disk, in a way that Hyper-V mends when it opens it: {}", damage.what)];
     Ok(Proved { container: inspection.container, remarks })
 }

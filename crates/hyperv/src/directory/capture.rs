@@ -75,7 +75,8 @@ pub(crate) fn capture(
     sink: &mut dyn CaptureSink,
     buffers: &mut Buffers,
 ) -> Result<VmRecord, SourceError> {
-    let place = |file: usize| vm.files.get(file).map_or(vm.place.clone(), |file| file.location.display().to_string());
+    let place =
+        |file: usize| vm.files.get(file).map_or(vm.place.clone(), |file| file.location.display().to_string());
     refuse_equal_paths(vm)?;
     let attempts = source.options.attempts.max(1);
     let mut last_damage: Option<(usize, FileStat, String)> = None;
@@ -132,8 +133,8 @@ fn read_once(
         let proved = match tried {
             Ok(proved) => proved,
             Err(damage) => {
-                let is_accepted = damage.is_tolerable
-                    && accepted == Some(&(index, file.stat, damage.what.clone()));
+                let is_accepted =
+                    damage.is_tolerable && accepted == Some(&(index, file.stat, damage.what.clone()));
                 if !is_accepted {
                     // Bytes that were read while the file changed are not damage.
                     unchanged(&opened)?;
@@ -149,7 +150,8 @@ fn read_once(
             remarks: proved.remarks,
         });
     }
-    let described = describe::describe(vm, &files).map_err(|(index, source)| trouble_of(vm, index, source))?;
+    let described =
+        describe::describe(vm, &files).map_err(|(index, source)| trouble_of(vm, index, source))?;
     unchanged(&opened)?;
 
     let record = described.record;
@@ -170,7 +172,8 @@ fn read_once(
                     // At most PART_BYTES, so the cast loses nothing.
                     let need = PART_BYTES.min(size_bytes - offset) as usize;
                     part.resize(need, 0);
-                    open::read_exact_at(open, offset, part).map_err(|source| trouble_of(vm, index, source))?;
+                    open::read_exact_at(open, offset, part)
+                        .map_err(|source| trouble_of(vm, index, source))?;
                     sink.part(part).map_err(sink_failed)?;
                     offset += need as u64;
                     source.at(Step::Streamed, &file.found.location);
@@ -202,7 +205,10 @@ fn open_all<'a>(source: &DirectorySource, vm: &'a FoundVm) -> Result<Vec<Opened<
             // Should it have been written meanwhile, the attributes differ after the read or a further tick is over.
             let stat = open::stat(&metadata);
             if stat != file.stat {
-                return Err(Trouble::Torn { file: index, what: "it was written while it was opened".to_owned() });
+                return Err(Trouble::Torn {
+                    file: index,
+                    what: "it was written while it was opened".to_owned(),
+                });
             }
         }
     }
@@ -229,7 +235,8 @@ fn hold_small(
         if size_bytes > MAX_HELD_FILE_BYTES || start as u64 + size_bytes > MAX_HELD_BYTES {
             continue;
         }
-        open::read_held(&file.file, size_bytes, held).map_err(|source| trouble_at(file.found, index, source))?;
+        open::read_held(&file.file, size_bytes, held)
+            .map_err(|source| trouble_at(file.found, index, source))?;
         file.held = Some(start..held.len());
         source.at(Step::Held, &file.found.location);
     }
@@ -239,7 +246,8 @@ fn hold_small(
 /// Says which file is no longer what it was when it was opened.
 fn unchanged(opened: &[Opened<'_>]) -> Result<(), Trouble> {
     for (index, file) in opened.iter().enumerate() {
-        let now = open::stat_at(&file.found.location).map_err(|source| trouble_at(file.found, index, source))?;
+        let now =
+            open::stat_at(&file.found.location).map_err(|source| trouble_at(file.found, index, source))?;
         if now != file.stat {
             let what = if now.file_id != file.stat.file_id {
                 "it was replaced while it was read".to_owned()
@@ -264,7 +272,9 @@ fn trouble_of(vm: &FoundVm, index: usize, source: io::Error) -> Trouble {
 fn trouble_at(found: &FoundFile, file: usize, source: io::Error) -> Trouble {
     match source.kind() {
         io::ErrorKind::NotFound => Trouble::Torn { file, what: "it vanished after it was found".to_owned() },
-        io::ErrorKind::UnexpectedEof => Trouble::Torn { file, what: "its size changed while it was read".to_owned() },
+        io::ErrorKind::UnexpectedEof => {
+            Trouble::Torn { file, what: "its size changed while it was read".to_owned() }
+        }
         _ if open::is_in_use(&source) => Trouble::InUse { file, source },
         _ => Trouble::Final(SourceError::Unreadable { place: found.location.display().to_string(), source }),
     }

@@ -193,7 +193,10 @@ pub(crate) fn assign(
         let unread = checkpoint.configuration().and_then(|file| errors.remove(&file.location));
         let error = unread.unwrap_or_else(|| SourceError::Contradiction {
             place: checkpoint.place(),
-            what: format!("whose checkpoint {} is cannot be told: {what}; it is captured alone", checkpoint.id),
+            what: format!(
+                "whose checkpoint {} is cannot be told: {what}; it is captured alone",
+                checkpoint.id
+            ),
         });
         lost(&key.0, checkpoint, error);
     }

@@ -59,8 +59,7 @@ pub(crate) fn group(walked: Walked, roots: &[PathBuf], memory: &mut Memory) -> D
     });
     let mut vms = alone;
     for (place, home) in homes {
-        let is_export =
-            home.vms.len() == 1 && (homes_with_disks.contains(&place) || !roots.contains(&place));
+        let is_export = home.vms.len() == 1 && (homes_with_disks.contains(&place) || !roots.contains(&place));
         let layout = if is_export { Layout::Export } else { Layout::Live };
         vms.extend(home.vms.into_iter().map(|vm| FoundVm {
             vm_id: vm.id.as_str().to_owned(),
@@ -69,7 +68,9 @@ pub(crate) fn group(walked: Walked, roots: &[PathBuf], memory: &mut Memory) -> D
             files: in_order(vm.files),
         }));
     }
-    vms.sort_by(|a, b| (&a.vm_id, &a.place, &a.files[0].location).cmp(&(&b.vm_id, &b.place, &b.files[0].location)));
+    vms.sort_by(|a, b| {
+        (&a.vm_id, &a.place, &a.files[0].location).cmp(&(&b.vm_id, &b.place, &b.files[0].location))
+    });
     Discovery { vms, problems }
 }
 
@@ -106,7 +107,11 @@ fn settle_unnamed(home: &mut Home, problems: &mut Vec<DiscoveryProblem>) {
         match home.vms.as_mut_slice() {
             [vm] => vm.files.push(file),
             _ if names::looks_like_a_vm_file(name) => {
-                contradiction(&file.location, "its name does not begin with the id of a VM or checkpoint", problems);
+                contradiction(
+                    &file.location,
+                    "its name does not begin with the id of a VM or checkpoint",
+                    problems,
+                );
             }
             // Belongs to no VM as far as can be told, and looks like none.
             _ => {}
@@ -118,9 +123,8 @@ fn settle_unnamed(home: &mut Home, problems: &mut Vec<DiscoveryProblem>) {
 fn is_a_vm(vm: &Vm, problems: &mut Vec<DiscoveryProblem>) -> bool {
     /// Extensions of configurations and states, today's and of versions before 8.0.
     const OWN: [&str; 6] = ["vmcx", "vmrs", "vmgs", "xml", "bin", "vsv"];
-    let is_own = |file: &FoundFile| {
-        OWN.into_iter().any(|own| names::extension(&file.path).eq_ignore_ascii_case(own))
-    };
+    let is_own =
+        |file: &FoundFile| OWN.into_iter().any(|own| names::extension(&file.path).eq_ignore_ascii_case(own));
     if !vm.files.iter().any(is_own) {
         let what = "it is named after a VM's id, and there is no configuration or state with that id";
         contradiction(&vm.files[0].location, what, problems);

@@ -210,7 +210,8 @@ impl Walk<'_> {
     ) {
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
-            return walked.contradiction(&entry.path(), "its name is not Unicode, so no path in a vault can name it");
+            return walked
+                .contradiction(&entry.path(), "its name is not Unicode, so no path in a vault can name it");
         };
         if self.is_excluded(&task.path, name) {
             return;
@@ -274,7 +275,8 @@ impl Walk<'_> {
                 };
                 let name = entry.file_name();
                 let (Some(name), Ok(kind)) = (name.to_str(), entry.file_type()) else {
-                    walked.contradiction(&entry.path(), "its name is not Unicode or its type is not to be had");
+                    walked
+                        .contradiction(&entry.path(), "its name is not Unicode or its type is not to be had");
                     continue;
                 };
                 if self.is_excluded(&path, name) {
@@ -333,7 +335,10 @@ impl Walk<'_> {
             Some(if rest.as_os_str().is_empty() { root.clone() } else { root.join(rest) })
         });
         let Some(target) = below else {
-            walked.contradiction(link, "it is a symbolic link that leaves the roots; make its target a root, or exclude it");
+            walked.contradiction(
+                link,
+                "it is a symbolic link that leaves the roots; make its target a root, or exclude it",
+            );
             return None;
         };
         let first_time = !metadata.is_dir() || self.queue().followed.insert(target.clone());
@@ -369,7 +374,8 @@ fn take_file(
         return;
     }
     // The entry's own attributes are those of the link.
-    let stat = if is_link { open::stat_at(&location) } else { entry.metadata().map(|found| open::stat(&found)) };
+    let stat =
+        if is_link { open::stat_at(&location) } else { entry.metadata().map(|found| open::stat(&found)) };
     match stat {
         Ok(stat) => files.push(StoreFile { relative, location, stat }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -49,7 +49,8 @@ fn the_list_of_a_vm_tells_when_the_checkpoint_does_not() {
 
     let mut sink = Sink::default();
     let record = host.source().capture(&discovery.vms[1], &mut sink).unwrap();
-    let remark = format!("its configuration lists checkpoint {}, and no file of it was found", lower(AFTER_UPDATE));
+    let remark =
+        format!("its configuration lists checkpoint {}, and no file of it was found", lower(AFTER_UPDATE));
     assert_eq!(record.remarks, [remark]);
 }
 
@@ -66,11 +67,18 @@ fn a_vm_elsewhere_may_have_it() {
 #[test]
 fn a_checkpoint_of_no_vm_is_captured_alone() {
     let host = Host::new();
-    host.add_vm("", WEB, "web").add_vm("", SQL, "sql").add_checkpoint("", BEFORE_UPDATE, "before", AFTER_UPDATE);
+    host.add_vm("", WEB, "web").add_vm("", SQL, "sql").add_checkpoint(
+        "",
+        BEFORE_UPDATE,
+        "before",
+        AFTER_UPDATE,
+    );
     let discovery = host.discover();
     let problems = problems(&host, &discovery);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].1.contains(&format!("it belongs to VM {}, which was not found", lower(AFTER_UPDATE))));
+    assert!(
+        problems[0].1.contains(&format!("it belongs to VM {}, which was not found", lower(AFTER_UPDATE)))
+    );
     let alone = discovery.vms.iter().find(|vm| vm.vm_id == BEFORE_UPDATE).unwrap();
     assert_eq!(alone.files.len(), 2);
     let mut sink = Sink::default();

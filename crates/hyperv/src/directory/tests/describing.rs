@@ -14,7 +14,11 @@ fn describe(vmcx: &TreeBuilder, vmrs: &TreeBuilder) -> (VmRecord, Option<Digest>
 }
 
 fn has_remark(record: &VmRecord, text: &str) {
-    assert!(record.remarks.iter().any(|remark| remark.contains(text)), "{text} is not in {:#?}", record.remarks);
+    assert!(
+        record.remarks.iter().any(|remark| remark.contains(text)),
+        "{text} is not in {:#?}",
+        record.remarks
+    );
 }
 
 #[test]
@@ -60,9 +64,11 @@ fn pairing_follows_the_file() {
     // The file that has both wins, wherever the other value stands.
     check(both(web()), with(state(), VTPM, &tpm), Pairing::CapturedTogether, Some("vmcx"));
     check(both(web()), with(state(), KEY_PROTECTOR, &kp), Pairing::CapturedTogether, Some("vmcx"));
-    let mixed = check(with(web(), KEY_PROTECTOR, &kp), with(state(), VTPM, &tpm), Pairing::Mixed, Some("vmrs"));
+    let mixed =
+        check(with(web(), KEY_PROTECTOR, &kp), with(state(), VTPM, &tpm), Pairing::Mixed, Some("vmrs"));
     has_remark(&mixed, "lie in different files");
-    let differ = check(both(web()), with(both(state()), VTPM, &[7; 3000]), Pairing::CapturedTogether, Some("vmrs"));
+    let differ =
+        check(both(web()), with(both(state()), VTPM, &[7; 3000]), Pairing::CapturedTogether, Some("vmrs"));
     has_remark(&differ, "different values of its vTPM state");
     let lacking = check(web(), with(state(), VTPM, &tpm), Pairing::KeyProtectorMissing, Some("vmrs"));
     has_remark(&lacking, "it does not start");
@@ -140,7 +146,10 @@ fn checkpoints_have_their_own_state() {
     let host = Host::new();
     host.add_vm("web/", WEB, "web").add_checkpoint("web/", BEFORE_UPDATE, "before", WEB);
     host.write(&format!("web/Snapshots/{AFTER_UPDATE}.vmcx"), &encode(&vmcx(WEB, "after")));
-    host.write(&format!("web/Snapshots/{AFTER_UPDATE}.vmrs"), &encode(&TreeBuilder::new().set(VTPM, vec![1_u8; 9])));
+    host.write(
+        &format!("web/Snapshots/{AFTER_UPDATE}.vmrs"),
+        &encode(&TreeBuilder::new().set(VTPM, vec![1_u8; 9])),
+    );
     let record = host.capture().0.unwrap();
     let [before, after] = record.checkpoints.as_slice() else { panic!("{:?}", record.checkpoints) };
     assert_eq!((before.id.as_str(), before.name.as_deref()), (BEFORE_UPDATE, Some("before")));
@@ -148,12 +157,18 @@ fn checkpoints_have_their_own_state() {
     assert_eq!(before.key_protector.as_ref().unwrap().file, format!("Snapshots/{BEFORE_UPDATE}.vmrs"));
     assert_eq!((after.id.clone(), after.name.as_deref()), (lower(AFTER_UPDATE), Some("after")));
     assert!(after.vtpm.is_some() && after.key_protector.is_none());
-    assert_eq!(record.key_protector.unwrap().digest, Digest::of(&[0x4B; 5000]), "the VM's own, not a checkpoint's");
+    assert_eq!(
+        record.key_protector.unwrap().digest,
+        Digest::of(&[0x4B; 5000]),
+        "the VM's own, not a checkpoint's"
+    );
 }
 
 #[test]
 fn what_is_odd_is_a_remark() {
-    let odd = vmcx(SQL, "").set("/configuration/properties/subtype", 7).set("/configuration/properties/version", "x");
+    let odd = vmcx(SQL, "")
+        .set("/configuration/properties/subtype", 7)
+        .set("/configuration/properties/version", "x");
     let (record, _) = describe(&odd, &vmrs(&key_protector(), &[1; 100]));
     assert_eq!((record.vm_id.as_str(), record.name.as_str()), (lower(WEB).as_str(), lower(WEB).as_str()));
     has_remark(&record, &format!("carries the VM id {}", lower(SQL)));

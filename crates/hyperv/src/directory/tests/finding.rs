@@ -71,7 +71,11 @@ fn a_root_may_be_the_folder_itself_and_hold_others() {
         let source = DirectorySource::new("test", vec![host.path(root)], quick());
         let Discovery { vms, problems } = source.discover().unwrap();
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(vms.iter().map(|vm| vm.vm_id.clone()).collect::<Vec<_>>(), [lower(SQL), lower(WEB)], "{root:?}");
+        assert_eq!(
+            vms.iter().map(|vm| vm.vm_id.clone()).collect::<Vec<_>>(),
+            [lower(SQL), lower(WEB)],
+            "{root:?}"
+        );
         assert!(vms[1].place.ends_with("web01"));
     }
 }

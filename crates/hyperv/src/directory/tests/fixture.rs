@@ -8,7 +8,8 @@ use lifeboat_engine::source::{
     CaptureSink, Discovery, FoundVm, HostSource as _, SinkError, SourceError, VmIdentity,
 };
 use lifeboat_key_protector::{
-    AlgorithmRegistry, AlgorithmSuite, EncodeOptions, GuardianKeys, KeyProtectorTemplate, TransportKey, Validity,
+    AlgorithmRegistry, AlgorithmSuite, EncodeOptions, GuardianKeys, KeyProtectorTemplate, TransportKey,
+    Validity,
 };
 use lifeboat_schema::{ArtefactKind, Class, Digest, DigestBuilder, PART_BYTES, VmRecord};
 use lifeboat_vmcx::{TreeBuilder, VmcxWriter, WriteOptions};
@@ -56,7 +57,9 @@ pub(super) fn encode(tree: &TreeBuilder) -> Vec<u8> {
 }
 
 pub(super) fn encode_dirty(tree: &TreeBuilder, pending_entries: u32) -> Vec<u8> {
-    VmcxWriter::with_options(WriteOptions { pending_entries, ..WriteOptions::default() }).encode(tree).unwrap()
+    VmcxWriter::with_options(WriteOptions { pending_entries, ..WriteOptions::default() })
+        .encode(tree)
+        .unwrap()
 }
 
 /// The owner of the VMs, made once.

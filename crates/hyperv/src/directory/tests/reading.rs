@@ -23,7 +23,8 @@ fn disturbed(
     let left = AtomicUsize::new(times);
     source.hook = Some(Box::new(move |at, path| {
         let is_it = at == step && path.to_string_lossy().ends_with(end);
-        if is_it && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if is_it && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        {
             change();
         }
     }));
@@ -56,7 +57,10 @@ fn a_dirty_file_is_whole() {
     check_exact(&sink, &host.only());
     assert_eq!(record.vtpm.unwrap().size, 6000, "read through the log");
     assert_eq!(record.remarks.len(), 1, "{:?}", record.remarks);
-    assert!(record.remarks[0].starts_with(&format!("Virtual Machines/{WEB}.vmrs was not closed properly: 3 entries")));
+    assert!(
+        record.remarks[0]
+            .starts_with(&format!("Virtual Machines/{WEB}.vmrs was not closed properly: 3 entries"))
+    );
 }
 
 #[test]
@@ -112,7 +116,10 @@ fn a_spared_header_copy_is_accepted_once_it_is_certain() {
     let (record, sink) = host.capture();
     let remarks = record.unwrap().remarks;
     assert_eq!(remarks.len(), 1, "{remarks:?}");
-    assert!(remarks[0].contains("lies damaged on disk") && remarks[0].contains("header copy 1"), "{remarks:?}");
+    assert!(
+        remarks[0].contains("lies damaged on disk") && remarks[0].contains("header copy 1"),
+        "{remarks:?}"
+    );
     check_exact(&sink, &host.only());
     let source = host.source_with(DirectoryOptions { attempts: 2, ..quick() });
     let error = source.capture(&host.only(), &mut Sink::default()).unwrap_err();
@@ -133,7 +140,11 @@ fn another_format_version_is_kept_as_it_is() {
     let (record, sink) = host.capture();
     let record = record.unwrap();
     check_exact(&sink, &host.only());
-    assert!(record.remarks[0].contains("container format 5.0, which is not understood"), "{:?}", record.remarks);
+    assert!(
+        record.remarks[0].contains("container format 5.0, which is not understood"),
+        "{:?}",
+        record.remarks
+    );
     assert_eq!(record.pairing, Pairing::None);
 }
 
@@ -296,7 +307,9 @@ fn names_that_differ_in_case_only_contradict() {
     other.path = other.path.to_lowercase();
     doubled.files.push(other);
     let error = host.source().capture(&doubled, &mut Sink::default()).unwrap_err();
-    assert!(matches!(&error, SourceError::Contradiction { place, .. } if *place == state.display().to_string()));
+    assert!(
+        matches!(&error, SourceError::Contradiction { place, .. } if *place == state.display().to_string())
+    );
 }
 
 /// A writer that rewrites the runtime state in two halves, again and again: file objects carry no checksum, so only the
@@ -304,7 +317,8 @@ fn names_that_differ_in_case_only_contradict() {
 #[test]
 fn a_busy_writer_never_gets_a_mixture_through() {
     let (host, state) = web();
-    let versions: Vec<Vec<u8>> = (0..4_u8).map(|fill| encode(&vmrs(&[fill; 5000], &[fill; 60_000]))).collect();
+    let versions: Vec<Vec<u8>> =
+        (0..4_u8).map(|fill| encode(&vmrs(&[fill; 5000], &[fill; 60_000]))).collect();
     fs::write(&state, &versions[0]).unwrap();
     let vm = host.only();
     let stop = Arc::new(AtomicBool::new(false));
@@ -323,7 +337,11 @@ fn a_busy_writer_never_gets_a_mixture_through() {
                 file.write_all(&bytes[half..]).unwrap();
                 drop(file);
                 // Now and then it rests long enough for a capture.
-                std::thread::sleep(std::time::Duration::from_micros(if rounds % 20 == 19 { 40_000 } else { 300 }));
+                std::thread::sleep(std::time::Duration::from_micros(if rounds % 20 == 19 {
+                    40_000
+                } else {
+                    300
+                }));
                 rounds += 1;
             }
             rounds

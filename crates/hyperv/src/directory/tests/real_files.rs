@@ -4,7 +4,9 @@ use super::fixture::*;
 
 #[test]
 fn a_vm_of_hyper_v() {
-    let (Some(vmcx), Some(vmrs)) = (test_data("dissect-test.vmcx"), test_data("dissect-test.vmrs")) else { return };
+    let (Some(vmcx), Some(vmrs)) = (test_data("dissect-test.vmcx"), test_data("dissect-test.vmrs")) else {
+        return;
+    };
     let host = Host::new();
     host.write(&format!("vm/Virtual Machines/{WEB}.vmcx"), &vmcx);
     host.write(&format!("vm/Virtual Machines/{WEB}.vmrs"), &vmrs);
@@ -38,7 +40,8 @@ fn a_shielded_vm_of_another_writer() {
     assert_eq!(record.security.shielding_requested, Some(true));
     assert_eq!(record.security.secure_boot_template.as_deref(), Some("1734c6e8-3154-4dda-ba5f-a874cc483422"));
     assert_eq!(record.pairing, Pairing::CapturedTogether);
-    let pattern = |factor: usize, bytes: usize| (0..bytes).map(|at| (factor * at % 256) as u8).collect::<Vec<_>>();
+    let pattern =
+        |factor: usize, bytes: usize| (0..bytes).map(|at| (factor * at % 256) as u8).collect::<Vec<_>>();
     let vtpm = record.vtpm.unwrap();
     assert_eq!((vtpm.size, vtpm.digest), (40000, Digest::of(&pattern(13, 40000))));
     assert_eq!(vtpm.file, format!("Virtual Machines/{WEB}.vmrs"));

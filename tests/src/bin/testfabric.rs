@@ -1,0 +1,164 @@
+//! Writes and ages synthetic fabrics, for the demo and for benchmarks.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lifeboat_tests::testfabric::{
+    AgeOptions, Difference, DiskFiles, Fabric, FabricLayout, FabricOptions, Sizes,
+};
+
+/// Writes synthetic Hyper-V hosts in the real file formats, with an answer sheet.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes a new fabric: DIR/answers.json, DIR/host-1, ...
+    Generate {
+        /// Number of VMs
+        #[arg(long)]
+        vms: u32,
+        /// The same seed makes the same bytes
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Folder that is empty or does not exist
+        #[arg(long)]
+        out: PathBuf,
+        /// Whether virtual disks have files
+        #[arg(long, value_enum, default_value = "none")]
+        disks: DiskFiles,
+        /// How the files lie
+        #[arg(long, value_enum, default_value = "live")]
+        layout: FabricLayout,
+        /// Number of hosts
+        #[arg(long, default_value_t = 1)]
+        hosts: u32,
+        /// Size of the guest state, half of which is zero
+        #[arg(long, default_value_t = Sizes::default().guest_state_bytes)]
+        state_bytes: u32,
+        /// Size of the vTPM state
+        #[arg(long, default_value_t = Sizes::default().vtpm_state_bytes)]
+        vtpm_bytes: u32,
+        /// Random bytes in the configuration
+        #[arg(long, default_value_t = Sizes::default().configuration_random_bytes)]
+        configuration_bytes: u32,
+        /// Seed of the keys of owners and guardians
+        #[arg(long, default_value_t = 0)]
+        guardian_seed: u64,
+    },
+    /// Lets a round pass over a fabric; prints as JSON what happened
+    Age {
+        /// Folder of the fabric
+        #[arg(long)]
+        dir: PathBuf,
+        /// Number of the round
+        #[arg(long)]
+        round: u32,
+        /// Share of VMs that run for a while, in percent
+        #[arg(long, default_value_t = 0.0)]
+        percent: f64,
+        /// VMs whose VM key protector is rolled
+        #[arg(long, default_value_t = 0)]
+        roll: u32,
+        /// VMs that move to the next host
+        #[arg(long = "move", default_value_t = 0)]
+        move_between_hosts: u32,
+        /// VMs that are deleted
+        #[arg(long, default_value_t = 0)]
+        delete: u32,
+        /// VMs that are added
+        #[arg(long, default_value_t = 0)]
+        add: u32,
+        /// Files that are torn
+        #[arg(long, default_value_t = 0)]
+        tear: u32,
+    },
+    /// Compares a fabric with its answer sheet
+    Verify {
+        /// Folder of the fabric
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            let mut text = format!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            // Nobody is left to tell when this fails.
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Generate {
+            vms,
+            seed,
+            out: dir,
+            disks,
+            layout,
+            hosts,
+            state_bytes,
+            vtpm_bytes,
+            configuration_bytes,
+            guardian_seed,
+        } => {
+            let options = FabricOptions {
+                guardian_seed,
+                hosts,
+                layout,
+                disks,
+                sizes: Sizes {
+                    configuration_random_bytes: configuration_bytes,
+                    vtpm_state_bytes: vtpm_bytes,
+                    guest_state_bytes: state_bytes,
+                },
+                ..FabricOptions::new(vms, seed)
+            };
+            let fabric = Fabric::generate(dir, &options)?;
+            let answers = fabric.answers();
+            let files: usize = answers.vms.iter().map(|vm| vm.files.len()).sum();
+            let kib = answers.total_bytes() / 1024;
+            writeln!(out, "{vms} VMs, {files} files, {kib} KiB in {}", fabric.dir().display())?;
+        }
+        Command::Age { dir, round, percent, roll, move_between_hosts, delete, add, tear } => {
+            let options =
+                AgeOptions { round, change_percent: percent, roll, move_between_hosts, delete, add, tear };
+            let report = Fabric::open(dir)?.age(&options)?;
+            serde_json::to_writer_pretty(&mut out, &report)?;
+            writeln!(out)?;
+        }
+        Command::Verify { dir } => {
+            let fabric = Fabric::open(dir)?;
+            let differences = fabric.compare()?;
+            for difference in &differences {
+                match difference {
+                    Difference::Missing(place) => writeln!(out, "missing  {place}")?,
+                    Difference::Changed(place) => writeln!(out, "changed  {place}")?,
+                    Difference::Unknown(place) => writeln!(out, "unknown  {place}")?,
+                }
+            }
+            if !differences.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            writeln!(out, "{} VMs are as the answer sheet says", fabric.answers().vms.len())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
