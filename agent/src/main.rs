@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use lifeboat_agent::config::{Config, ConfigError};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
+use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::Unobserved;
 use lifeboat_schema::{CarriedWhy, ErrorReport, Exit, RunReport, Time};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lifeboat_agent::config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
+use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::add_writer;
 use lifeboat_schema::{EnrollReport, Exit, Kind, Role, WriterId, WriterTerms};
 use lifeboat_vault::key::SigningKey;
