@@ -4,5 +4,6 @@
 //! pass; the suites that use them are the modules of `tests/suite`.
 
 pub mod fault_store;
+pub mod schemas;
 pub mod store_conformance;
 pub mod testfabric;
