@@ -80,7 +80,7 @@ impl SecretState {
         const LONG: usize = 300;
         let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
         let texts = self.whole_key_protector()?.split(|byte| !is_text(byte));
-        texts.filter(|text| text.len() >= LONG).last().map(|text| text[..48].to_vec())
+        texts.filter(|text| text.len() >= LONG).next_back().map(|text| text[..48].to_vec())
     }
 
     /// Puts VM key protector and last known good one into a tree.
