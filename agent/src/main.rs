@@ -1,2 +1,168 @@
-//! placeholder until the program lands.
-fn main() {}
+//! `lifeboat-agent`: the service for hosts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+use lifeboat_agent::config::{Config, ConfigError};
+use lifeboat_agent::run::{RunError, World, exit_of, run_once};
+use lifeboat_engine::snapshot::Unobserved;
+use lifeboat_schema::{CarriedWhy, ErrorReport, Exit, RunReport, Time};
+
+/// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
+#[derive(Parser)]
+#[command(name = "lifeboat-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Snapshots all sources into the vault.
+    Run {
+        /// Run once and end. Schedules are not part of this version: call it from a timer.
+        #[arg(long, required = true)]
+        once: bool,
+        /// The agent's configuration.
+        #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
+        config: PathBuf,
+        /// Answer in JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Works with the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Checks a configuration and says what it means, without touching the vault.
+    Check {
+        /// The agent's configuration.
+        #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .init();
+    let exit = match arguments.command {
+        Command::Run { once: _, config, json } => run(&config, json),
+        Command::Config { command: ConfigCommand::Check { config } } => check(&config),
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(path: &std::path::Path, json: bool) -> Exit {
+    let result = Config::read(path).map_err(RunError::from).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
+        let world = World {
+            environment: &|name| std::env::var(name).ok(),
+            clock: Arc::new(now),
+            observer: Arc::new(Unobserved),
+        };
+        runtime.block_on(run_once(&config, world))
+    });
+    match result {
+        Ok(report) => {
+            tracing::info!(seq = report.seq, found = report.found, captured = report.captured, "run committed");
+            if json { print_json(&report) } else { print_report(&report) }
+            exit_of(&report)
+        }
+        Err(error) => {
+            let exit = error.exit();
+            print_error(&error.to_string(), exit, json);
+            exit
+        }
+    }
+}
+
+fn check(path: &std::path::Path) -> Exit {
+    match Config::read(path) {
+        Ok(config) => {
+            print_line(&format!(
+                "{}: host {} writes as {} into the vault {} at {}; {} source(s)",
+                path.display(),
+                config.host,
+                config.writer,
+                config.vault,
+                config.store.url,
+                config.sources.len()
+            ));
+            Exit::Done
+        }
+        Err(error) => {
+            print_error(&ConfigError::to_string(&error), Exit::Usage, false);
+            Exit::Usage
+        }
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_unix_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[expect(clippy::print_stdout, reason = "the program's answer goes to standard output")]
+fn print_line(text: &str) {
+    println!("{text}");
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    print_line(&serde_json::to_string_pretty(value).expect("reports have only string keys"));
+}
+
+#[expect(clippy::print_stderr, reason = "errors go to standard error")]
+fn print_error(text: &str, exit: Exit, json: bool) {
+    if json {
+        print_json(&ErrorReport { exit_code: exit.code(), error: text.to_owned() });
+    } else {
+        eprintln!("error: {text}");
+    }
+}
+
+fn print_report(report: &RunReport) {
+    print_line(&format!(
+        "Record {} committed: {} VMs found, {} captured, {} unchanged, {} carried forward, {} failed.",
+        report.seq,
+        report.found,
+        report.captured,
+        report.unchanged,
+        report.carried.len(),
+        report.failed.len()
+    ));
+    print_line(&format!(
+        "{} objects with {} bytes stored; the snapshot stands on {} objects.",
+        report.stored_objects, report.stored_bytes, report.live_objects
+    ));
+    for vm in &report.carried {
+        let why = match vm.why {
+            CarriedWhy::Vanished => "no longer found on this host",
+            CarriedWhy::Failed => "could not be read",
+        };
+        let error = vm.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        print_line(&format!("carried forward: {} ({}), {why} since {}{error}", vm.name, vm.vm_id, vm.since));
+    }
+    for vm in &report.failed {
+        print_line(&format!("failed: {}: {}", vm.place, vm.error));
+    }
+    for finding in &report.findings {
+        print_line(&format!("{}: {}\n  next: {}", finding.place, finding.what, finding.next));
+    }
+}

@@ -1,1 +1,37 @@
-//! Under construction.
+//! Documents that leave a Lifeboat process: what the vault's records and bodies say, what reports say.
+//!
+//! The base of every other crate of the workspace: plain values with their text forms, and the rules that
+//! make a value well-formed. It does no IO, seals nothing, verifies no signature.
+
+mod artefact;
+mod body;
+mod exit;
+mod finding;
+mod id;
+mod policy;
+mod record;
+mod report;
+mod time;
+mod vm;
+
+pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, Recreatable};
+pub use body::{
+    ArtefactEntry, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry, RunEntry,
+    SnapshotBody, VmEntry,
+};
+pub use exit::Exit;
+pub use finding::{Finding, Severity};
+pub use id::{
+    BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
+};
+pub use policy::{
+    Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
+};
+pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
+pub use report::{
+    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
+    RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,
+    VmSummary, VmsReport,
+};
+pub use time::{BadTime, Time};
+pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};

@@ -1,1 +1,7 @@
-//! Under construction.
+//! What the end-to-end tests of the workspace are made of.
+//!
+//! Not shipped. `fault_store` breaks a store on purpose, `store_conformance` is what every kind of store must
+//! pass; the suites that use them are the modules of `tests/suite`.
+
+pub mod fault_store;
+pub mod store_conformance;

@@ -1,0 +1,239 @@
+//! The agent's configuration: one TOML file, every key checked, paths relative to the file.
+//!
+//! It holds no secret: the signing key is a file of its own, and credentials of the store come from the
+//! environment or from the usual files.
+
+use std::path::{Path, PathBuf};
+
+use lifeboat_schema::{PolicyRef, VaultId, WriterId};
+use lifeboat_vault::store::StoreOptions;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read: {source}. Give the right file with --config")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The text is not a configuration.
+    #[error("the configuration {path} is refused:\n{text}\nAll keys are described in examples/agent.toml")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        text: String,
+    },
+    /// A value is out of its range.
+    #[error("the configuration {path} is refused: {key} {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Configuration of one agent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Id of the vault, pinned at enrolment: another vault at the same place is refused.
+    pub vault: VaultId,
+    /// Id of this host as a writer.
+    pub writer: WriterId,
+    /// Name of this host for people; stands only in sealed bodies.
+    pub host: String,
+    /// The policy at enrolment: an older one is refused.
+    pub policy: PolicyRef,
+    /// File with the key that signs this host's records.
+    #[serde(default = "default_signing_key")]
+    pub signing_key: PathBuf,
+    /// Folder for the catalog and the lock.
+    #[serde(default = "default_state_folder")]
+    pub state_folder: PathBuf,
+    /// Where the vault is.
+    pub store: StoreConfig,
+    /// How snapshots are made.
+    #[serde(default)]
+    pub snapshot: SnapshotConfig,
+    /// Where VMs are.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<SourceConfig>,
+}
+
+/// Where the vault is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `file:///path`, `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
+    pub url: String,
+    /// Endpoint, region, TLS, retries and the like.
+    #[serde(default)]
+    pub options: StoreOptions,
+}
+
+/// How snapshots are made.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// A bundle is closed when it has this many MiB (1 to 64).
+    pub bundle_mebibytes: u64,
+    /// zstd level (1 to 19).
+    pub compression_level: i32,
+    /// Threads that read and seal; 0 takes as many as there are cores, up to 8.
+    pub threads: usize,
+    /// Objects on their way to the store at once (1 to 32).
+    pub uploads: usize,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { bundle_mebibytes: 8, compression_level: 1, threads: 0, uploads: 2 }
+    }
+}
+
+/// One place where VMs are.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SourceConfig {
+    /// Folders with the files of VMs: exports, a shadow copy, a mounted cluster volume.
+    Directory {
+        /// Name for messages; must be another one for each source.
+        name: String,
+        /// Folders that are searched.
+        roots: Vec<PathBuf>,
+        /// How often a VM is read before it counts as torn (1 to 20).
+        #[serde(default = "default_attempts")]
+        attempts: u32,
+        /// Milliseconds between two attempts.
+        #[serde(default = "default_retry_delay_milliseconds")]
+        retry_delay_milliseconds: u64,
+    },
+}
+
+fn default_signing_key() -> PathBuf {
+    "signing.key".into()
+}
+
+fn default_state_folder() -> PathBuf {
+    "state".into()
+}
+
+fn default_attempts() -> u32 {
+    3
+}
+
+fn default_retry_delay_milliseconds() -> u64 {
+    500
+}
+
+impl Config {
+    /// Reads and checks the file at `path`; relative paths in it become relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Config = toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), text: error.to_string() })?;
+        config.check(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.signing_key = folder.join(&config.signing_key);
+        config.state_folder = folder.join(&config.state_folder);
+        for SourceConfig::Directory { roots, .. } in &mut config.sources {
+            for root in roots {
+                *root = folder.join(&*root);
+            }
+        }
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() };
+        if self.host.trim().is_empty() {
+            return Err(bad("host", "is empty; name this host"));
+        }
+        if !(1..=64).contains(&self.snapshot.bundle_mebibytes) {
+            return Err(bad("snapshot.bundle_mebibytes", "must be 1 to 64"));
+        }
+        if !(1..=19).contains(&self.snapshot.compression_level) {
+            return Err(bad("snapshot.compression_level", "must be 1 to 19"));
+        }
+        if !(1..=32).contains(&self.snapshot.uploads) {
+            return Err(bad("snapshot.uploads", "must be 1 to 32"));
+        }
+        if self.sources.is_empty() {
+            return Err(bad("source", "is missing: add at least one [[source]] with its roots"));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for SourceConfig::Directory { name, roots, attempts, .. } in &self.sources {
+            if !names.insert(name) {
+                return Err(bad("source.name", "stands twice; name each source differently"));
+            }
+            if roots.is_empty() {
+                return Err(bad("source.roots", "is empty; name the folders that hold VMs"));
+            }
+            if !(1..=20).contains(attempts) {
+                return Err(bad("source.attempts", "must be 1 to 20"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> String {
+        format!(
+            "vault = \"{}\"\nwriter = \"h-x\"\nhost = \"hv01\"\npolicy = {{ seq = 1, id = \"{}\" }}\n\n[store]\nurl = \"memory://\"\n\n[[source]]\nkind = \"directory\"\nname = \"vms\"\nroots = [\"vms\"]\n",
+            VaultId::of(b"x"),
+            lifeboat_schema::Digest::of(b"x"),
+        )
+    }
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = std::env::temp_dir().join(format!("lifeboat-config-{}-{:?}", std::process::id(), std::thread::current().id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let read = Config::read(&path);
+        std::fs::remove_dir_all(&folder).unwrap();
+        read
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = read(&minimal()).unwrap();
+        assert!(config.signing_key.is_absolute() && config.signing_key.ends_with("signing.key"));
+        let SourceConfig::Directory { roots, attempts, .. } = &config.sources[0];
+        assert!(roots[0].is_absolute());
+        assert_eq!(*attempts, 3);
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused_with_their_place() {
+        for (change, expected) in [
+            ("hots = \"a\"\n", "unknown field `hots`"),
+            ("", "missing field `host`"),
+        ] {
+            let text = minimal().replace("host = \"hv01\"\n", change);
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = read(&minimal().replace("roots = [\"vms\"]", "roots = []")).unwrap_err().to_string();
+        assert!(error.contains("source.roots"), "{error}");
+    }
+}

@@ -1,0 +1,220 @@
+//! One run of an agent: configuration to record.
+
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lifeboat_engine::catalog::{Catalog, CatalogError};
+use lifeboat_engine::snapshot::{Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot};
+use lifeboat_engine::source::HostSource;
+use lifeboat_hyperv::{DirectoryOptions, DirectorySource};
+use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
+use lifeboat_vault::key::{KeyError, SigningKey};
+use lifeboat_vault::seal::SealOptions;
+use lifeboat_vault::store::Store;
+use lifeboat_vault::vault::{Vault, VaultError};
+use lifeboat_vault::writer::Writer;
+
+use crate::config::{Config, ConfigError, SourceConfig};
+
+/// Why a run did not commit a record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another agent runs in this folder.
+    #[error("another agent is running with this configuration (it holds {lock}); wait for it, or stop it")]
+    Locked {
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// A file or folder of the agent cannot be used.
+    #[error("{path} cannot be used: {source}. Give the agent its own folder, and the right to write there")]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others can read the signing key.
+    #[error("others can read the signing key {path} (mode {mode:03o}); run `chmod 600` on it, and have the host enrolled anew if someone did")]
+    KeyExposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The signing key cannot be used.
+    #[error("the signing key {path} cannot be used: {source}")]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: KeyError,
+    },
+    /// The catalog cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The vault refused or failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The run ended without a record.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl RunError {
+    /// The exit code of the process.
+    pub fn exit(&self) -> Exit {
+        match self {
+            RunError::Config(_) => Exit::Usage,
+            RunError::KeyExposed { .. } | RunError::Key { .. } => Exit::NoAccess,
+            RunError::Vault(error) | RunError::Snapshot(SnapshotError::Vault(error)) => error.exit(),
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// What the process brings: the outside world of a run.
+pub struct World<'a> {
+    /// Looks up one variable of the environment.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The clock.
+    pub clock: Clock,
+    /// Who watches.
+    pub observer: Arc<dyn SnapshotObserver>,
+}
+
+/// Runs all sources into the vault once.
+///
+/// # Errors
+/// [`RunError`]; nothing was committed.
+pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, RunError> {
+    create_private_folder(&config.state_folder)?;
+    let _lock = lock(config)?;
+    let writer = Writer { id: config.writer.clone(), key: read_key(config)? };
+    let store = Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
+    let vault = Vault::open(store, &config.vault).await?;
+    let mut catalog = open_catalog(config)?;
+    let sources: Vec<Arc<dyn HostSource>> = config.sources.iter().map(source).collect();
+    let report = snapshot(SnapshotContext {
+        vault: &vault,
+        writer: &writer,
+        host: &config.host,
+        sources: &sources,
+        catalog: &mut catalog,
+        options: &options(config),
+        clock: world.clock,
+        observer: world.observer,
+    })
+    .await?;
+    Ok(RunReport {
+        vault: config.vault.clone(),
+        writer: config.writer.clone(),
+        seq: report.record.seq,
+        record: report.record.id,
+        started: report.started,
+        finished: report.finished,
+        found: report.found,
+        captured: report.captured,
+        unchanged: report.unchanged,
+        carried: report.carried,
+        failed: report.failed,
+        stored_objects: report.stored_objects,
+        stored_bytes: report.stored_bytes,
+        live_objects: report.live_objects,
+        findings: report.findings,
+    })
+}
+
+/// How a run that committed a record ends: VMs without a fresh capture are findings.
+pub fn exit_of(report: &RunReport) -> Exit {
+    let of_findings = Exit::of(&report.findings);
+    let failed = report.carried.iter().any(|vm| vm.why == lifeboat_schema::CarriedWhy::Failed);
+    if report.findings.iter().any(|finding| finding.severity == Severity::Damage) {
+        of_findings
+    } else if !report.failed.is_empty() || failed {
+        Exit::Findings
+    } else {
+        of_findings
+    }
+}
+
+/// Opens the catalog; a new one starts with the policy that was pinned at enrolment.
+fn open_catalog(config: &Config) -> Result<Catalog, RunError> {
+    let mut catalog = Catalog::open(&config.state_folder.join("catalog.sqlite"), &config.vault, &config.writer)?;
+    let admin = WriterId::admin();
+    if !catalog.seen()?.iter().any(|tip| tip.writer == admin) {
+        catalog.remember_seen(&[Tip { writer: admin, seq: config.policy.seq, id: config.policy.id }])?;
+    }
+    Ok(catalog)
+}
+
+fn options(config: &Config) -> SnapshotOptions {
+    let defaults = SnapshotOptions::default();
+    SnapshotOptions {
+        bundle_bytes: config.snapshot.bundle_mebibytes << 20,
+        seal: SealOptions { compression_level: config.snapshot.compression_level },
+        threads: if config.snapshot.threads == 0 { defaults.threads } else { config.snapshot.threads },
+        uploads: config.snapshot.uploads,
+    }
+}
+
+fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
+    match config {
+        SourceConfig::Directory { name, roots, attempts, retry_delay_milliseconds } => {
+            let options = DirectoryOptions {
+                attempts: *attempts,
+                retry_delay_milliseconds: *retry_delay_milliseconds,
+                ..DirectoryOptions::default()
+            };
+            Arc::new(DirectorySource::new(name.clone(), roots.clone(), options))
+        }
+    }
+}
+
+fn create_private_folder(path: &std::path::Path) -> Result<(), RunError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| RunError::Folder { path: path.to_owned(), source })
+}
+
+/// Held until the run ends; the operating system lets go of it when the process dies.
+fn lock(config: &Config) -> Result<File, RunError> {
+    let path = config.state_folder.join("lock");
+    let failed = |source| RunError::Folder { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunError::Locked { lock: path }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn read_key(config: &Config) -> Result<SigningKey, RunError> {
+    let path = &config.signing_key;
+    let failed = |source| RunError::Folder { path: path.clone(), source };
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(RunError::KeyExposed { path: path.clone(), mode });
+        }
+    }
+    let text = std::fs::read(path).map_err(failed)?;
+    let parsed = SigningKey::parse(&text, None);
+    wipe(text);
+    parsed.map_err(|source| RunError::Key { path: path.clone(), source })
+}
+
+fn wipe(mut text: Vec<u8>) {
+    text.fill(0);
+    std::hint::black_box(&text);
+}

@@ -1,0 +1,235 @@
+//! What admins do: make a vault, and change its policy.
+//!
+//! Everything is written in an order in which a crash leaves either nothing that counts or everything:
+//! `vault.json` comes last at `init`, a policy record after its objects.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lifeboat_schema::{
+    BodyHead, Class, Content, Kind, NamesBody, ObjectEntry, OwnerId, OwnerTerms, PolicyRef, PolicyTerms,
+    RECORD_VERSION, Record, Time, VAULT_FORMAT, VAULT_VERSION, VaultHead, VaultId, WriterId, WriterTerms,
+};
+use lifeboat_vault::key::{SigningKey, VerifyingKey};
+use lifeboat_vault::policy::{PolicyChain, PolicyProblem};
+use lifeboat_vault::record::{RecordName, SignedRecord};
+use lifeboat_vault::seal::{Recipients, SealError, SealOptions, Sealer};
+use lifeboat_vault::store::{Store, StoreError};
+use lifeboat_vault::vault::{Vault, VaultError, head_path};
+use lifeboat_vault::writer;
+
+/// Why a vault could not be made or its policy not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The vault refused or failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The new policy breaks a rule.
+    #[error("the new policy is refused: {0}")]
+    Policy(#[from] PolicyProblem),
+    /// Sealing failed.
+    #[error("the names could not be sealed: {0}")]
+    Seal(#[from] SealError),
+    /// The key is none of the vault's admin keys.
+    #[error("the key {0} is none of this vault's admin keys; use one of those that `lifeboat init` wrote")]
+    NotAnAdmin(String),
+    /// The admin ledger is not in order.
+    #[error("the admin ledger is not in order, and no policy is added to it: {0}. Run `lifeboat check`")]
+    LedgerDamaged(String),
+    /// A writer of that id is there already.
+    #[error("the writer {0} is named already; ids are never used again")]
+    WriterExists(WriterId),
+}
+
+/// Names for people, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Names of owners.
+    pub owners: BTreeMap<OwnerId, String>,
+    /// Names of writers.
+    pub writers: BTreeMap<WriterId, String>,
+}
+
+/// What a new vault is made of.
+pub struct NewVault<'a> {
+    /// The admin keys, two or more; the first signs the first policy.
+    pub admins: &'a [SigningKey],
+    /// The first policy.
+    pub terms: PolicyTerms,
+    /// Names to seal.
+    pub names: Names,
+    /// Now.
+    pub now: Time,
+    /// 16 random bytes.
+    pub nonce: [u8; 16],
+}
+
+/// A vault whose id is settled and of which nothing is written yet.
+pub struct PreparedVault<'a> {
+    vault: Vault,
+    json: Vec<u8>,
+    new: NewVault<'a>,
+}
+
+/// Settles `vault.json`, and so the id that identity files carry.
+///
+/// # Errors
+/// [`AdminError`] for admin keys that readers would refuse.
+pub fn prepare<'a>(store: &Store, new: NewVault<'a>) -> Result<PreparedVault<'a>, AdminError> {
+    let head = VaultHead {
+        format: VAULT_FORMAT.to_owned(),
+        v: VAULT_VERSION,
+        admins: new.admins.iter().map(|key| key.verifying_key().to_openssh()).collect(),
+        created: new.now,
+        nonce: new.nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let mut json = serde_json::to_vec(&head).expect("a vault head has only string keys");
+    json.push(b'\n');
+    let id = VaultId::of(&json);
+    lifeboat_vault::policy::parse_head(&json, &id)
+        .map_err(|source| VaultError::Head { store: store.describe(), source })?;
+    let vault = Vault::unwritten(store.clone(), id, head).map_err(AdminError::Vault)?;
+    Ok(PreparedVault { vault, json, new })
+}
+
+impl PreparedVault<'_> {
+    /// The id that the vault will have.
+    pub fn id(&self) -> &VaultId {
+        &self.vault.id
+    }
+
+    /// Makes the vault: the first policy, then `vault.json`.
+    ///
+    /// # Errors
+    /// [`VaultError::VaultExists`] where there is one; [`AdminError`]. The store then holds nothing that
+    /// counts.
+    pub async fn write(self) -> Result<(Vault, PolicyRef), AdminError> {
+        let Self { vault, json, new } = self;
+        refuse_existing(&vault.store).await?;
+        let signer = new.admins.first().ok_or_else(|| AdminError::NotAnAdmin("(none)".to_owned()))?;
+        let place = write_policy(&vault, signer, None, new.terms, &new.names, Vec::new(), new.now).await?;
+        vault.store.create_record(&head_path(), Bytes::from(json)).await.map_err(VaultError::from)?;
+        Ok((vault, place))
+    }
+}
+
+async fn refuse_existing(store: &Store) -> Result<(), AdminError> {
+    match store.read(&head_path(), lifeboat_vault::policy::MAX_VAULT_JSON_BYTES).await {
+        Ok(bytes) => Err(VaultError::VaultExists { store: store.describe(), id: VaultId::of(&bytes) }.into()),
+        Err(StoreError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(VaultError::from(error).into()),
+    }
+}
+
+/// Adds a writer to the policy.
+///
+/// # Errors
+/// [`AdminError`]; nothing counts then.
+pub async fn add_writer(
+    vault: &Vault,
+    admin: &SigningKey,
+    terms: WriterTerms,
+    name: &str,
+    now: Time,
+) -> Result<PolicyRef, AdminError> {
+    let (ledger, policies) = vault.policies(None).await?;
+    if let Some(finding) = ledger.findings.first() {
+        return Err(AdminError::LedgerDamaged(format!("{}: {}", finding.place, finding.what)));
+    }
+    if policies.writers().contains(&terms.id) {
+        return Err(AdminError::WriterExists(terms.id));
+    }
+    let newest = policies.newest().expect("policies were required above");
+    let mut changed = newest.terms.clone();
+    let id = terms.id.clone();
+    changed.writers.push(terms);
+    let names = Names { writers: BTreeMap::from([(id, name.to_owned())]), ..Names::default() };
+    let carried = ledger
+        .at(newest.place.seq, &newest.place.id)
+        .map(|record| record.signed.record.objects.clone())
+        .unwrap_or_default();
+    let last = ledger.newest().map(|record| record.signed.name).expect("the newest policy is a record of it");
+    let before = Before { policies: &policies, last };
+    write_policy(vault, admin, Some(before), changed, &names, carried, now).await
+}
+
+/// What a new policy follows.
+struct Before<'a> {
+    policies: &'a PolicyChain,
+    last: RecordName,
+}
+
+/// Seals `names`, signs the policy that follows `before`, and commits it.
+async fn write_policy(
+    vault: &Vault,
+    admin: &SigningKey,
+    before: Option<Before<'_>>,
+    terms: PolicyTerms,
+    names: &Names,
+    carried: Vec<ObjectEntry>,
+    now: Time,
+) -> Result<PolicyRef, AdminError> {
+    let key: VerifyingKey = admin.verifying_key();
+    if !vault.admin_keys().contains(&key) {
+        return Err(AdminError::NotAnAdmin(key.fingerprint()));
+    }
+    let seq = before.as_ref().map_or(1, |before| before.last.seq + 1);
+    let mut record = Record {
+        v: RECORD_VERSION,
+        critical: Vec::new(),
+        vault: vault.id.clone(),
+        writer: WriterId::admin(),
+        seq,
+        prev: before.as_ref().map(|before| before.last.id),
+        kind: Kind::Policy,
+        policy: before.as_ref().and_then(|before| before.policies.newest()).map(|policy| policy.place),
+        seen: Vec::new(),
+        started: now,
+        finished: now,
+        objects: Vec::new(),
+        subjects: BTreeMap::new(),
+        terms: Some(terms.clone()),
+    };
+    let mut sealer = Sealer::new(&SealOptions::default())?;
+    for owner in &terms.owners {
+        let set = owner.recipient_set(Class::Metadata);
+        // Older names stay readable while they are sealed to today's recipients.
+        record.objects.extend(carried.iter().filter(|o| o.owner == owner.id && o.recipients == set).cloned());
+        let sealed = seal_names(vault, &mut sealer, owner, seq, names)?;
+        let entry = writer::object_entry(&sealed, Content::Body, Class::Metadata, &owner.id, &set);
+        vault.put_object(&WriterId::admin(), &entry.name, Bytes::from(sealed.bytes)).await?;
+        record.objects.push(entry);
+    }
+    let signed = SignedRecord::sign(record, admin).map_err(VaultError::from)?;
+    // What readers will do with it, done before it is written.
+    let mut chain = before.map(|before| before.policies.clone()).unwrap_or_default();
+    chain.push(&signed)?;
+    vault.put_record(&WriterId::admin(), &signed).await?;
+    Ok(PolicyRef { seq: signed.name.seq, id: signed.name.id })
+}
+
+fn seal_names(
+    vault: &Vault,
+    sealer: &mut Sealer,
+    owner: &OwnerTerms,
+    seq: u64,
+    names: &Names,
+) -> Result<lifeboat_vault::seal::SealedObject, SealError> {
+    let own = names.owners.get(&owner.id).map(|name| (owner.id.clone(), name.clone()));
+    let body = NamesBody {
+        head: BodyHead {
+            v: 1,
+            vault: vault.id.clone(),
+            writer: WriterId::admin(),
+            seq,
+            kind: Kind::Policy,
+            class: Class::Metadata,
+            owner: owner.id.clone(),
+        },
+        owners: own.into_iter().collect(),
+        writers: names.writers.clone(),
+    };
+    let json = serde_json::to_vec(&body).expect("names have only string keys");
+    sealer.seal_body(&Recipients::parse(&owner.recipients_of(Class::Metadata))?, &json)
+}

@@ -1,0 +1,292 @@
+//! The reading side: which VMs a vault holds, from which hosts, captured when.
+//!
+//! A VM is one VM across hosts: its id decides. The newest *captured* state is the one that counts; a copy
+//! that a host only carries forward is shown beside it and never taken for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use lifeboat_schema::{
+    CarriedWhy, Content, Digest, Finding, Kind, ObjectEntry, Record, Severity, SnapshotBody, SnapshotSummary,
+    SubjectId, Time, VmEntry, WriterId,
+};
+use lifeboat_vault::ledger::LedgerRecord;
+use lifeboat_vault::seal::{Identities, SealError};
+use lifeboat_vault::vault::{Ledgers, Vault, VaultError};
+
+/// One VM in one record.
+#[derive(Clone)]
+pub struct Found {
+    /// The record.
+    pub record: Arc<Record>,
+    /// Its id.
+    pub record_id: Digest,
+    /// The host's name.
+    pub host: Arc<str>,
+    /// What was captured.
+    pub entry: Arc<VmEntry>,
+    /// Set when this record only carries the capture.
+    pub carried: Option<CarriedWhy>,
+}
+
+impl Found {
+    /// The entry of an object of this record.
+    pub fn object(&self, name: &Digest) -> Option<&ObjectEntry> {
+        self.record.objects.iter().find(|object| object.name == *name)
+    }
+
+    /// What lists show of it.
+    pub fn summary(&self) -> SnapshotSummary {
+        SnapshotSummary {
+            vm_id: self.entry.vm.vm_id.clone(),
+            name: self.entry.vm.name.clone(),
+            host: self.host.to_string(),
+            writer: self.record.writer.clone(),
+            seq: self.record.seq,
+            record: self.record_id,
+            finished: self.record.finished,
+            captured: self.entry.captured,
+            carried: self.carried,
+            size_bytes: self.entry.artefacts.iter().map(|artefact| artefact.size).sum(),
+            files: self.entry.artefacts.len() as u64,
+        }
+    }
+}
+
+/// Reads bodies, each once.
+pub struct Inventory<'a> {
+    vault: &'a Vault,
+    ledgers: &'a Ledgers,
+    identities: &'a Identities,
+    bodies: HashMap<Digest, Arc<Read>>,
+    /// What could not be read.
+    pub findings: Vec<Finding>,
+}
+
+/// A body, or that it cannot be had.
+enum Read {
+    Body {
+        host: Arc<str>,
+        vms: HashMap<SubjectId, Arc<VmEntry>>,
+        carried: HashMap<SubjectId, CarriedWhy>,
+        seq: u64,
+    },
+    Nothing,
+}
+
+impl<'a> Inventory<'a> {
+    /// An inventory of what `identities` can read of `ledgers`.
+    pub fn new(vault: &'a Vault, ledgers: &'a Ledgers, identities: &'a Identities) -> Self {
+        Self { vault, ledgers, identities, bodies: HashMap::new(), findings: Vec::new() }
+    }
+
+    /// Every VM of each host's newest record.
+    ///
+    /// # Errors
+    /// [`VaultError`] when the store is down or the identities open nothing. Damage is a finding.
+    pub async fn newest(&mut self) -> Result<Vec<Found>, VaultError> {
+        let ledgers = self.ledgers;
+        let records: Vec<&LedgerRecord> = ledgers
+            .writers
+            .values()
+            .filter_map(|ledger| ledger.counting().rev().find(|r| is_snapshot(r)))
+            .collect();
+        self.of_records(&records).await
+    }
+
+    /// Every VM of every record that counts, oldest record first.
+    ///
+    /// # Errors
+    /// As [`newest`](Self::newest).
+    pub async fn all(&mut self) -> Result<Vec<Found>, VaultError> {
+        let ledgers = self.ledgers;
+        let records: Vec<&LedgerRecord> = ledgers
+            .writers
+            .values()
+            .flat_map(|ledger| ledger.counting().filter(|r| is_snapshot(r)))
+            .collect();
+        self.of_records(&records).await
+    }
+
+    async fn of_records(&mut self, records: &[&LedgerRecord]) -> Result<Vec<Found>, VaultError> {
+        self.load(records).await?;
+        let mut found = Vec::new();
+        for record in records {
+            let shared = Arc::new(record.signed.record.clone());
+            let bodies: Vec<&Read> = shared
+                .objects
+                .iter()
+                .filter(|object| object.content == Content::Body)
+                .filter_map(|object| self.bodies.get(&object.name).map(|body| &**body))
+                .collect();
+            for (subject, places) in &shared.subjects {
+                // A subject stands in the newest of the bodies that the record gives it.
+                let described = places
+                    .iter()
+                    .filter_map(|place| self.bodies.get(&shared.objects.get(*place as usize)?.name))
+                    .filter_map(|body| match &**body {
+                        Read::Body { host, vms, seq, .. } => vms.get(subject).map(|vm| (*seq, host, vm)),
+                        Read::Nothing => None,
+                    })
+                    .max_by_key(|(seq, _, _)| *seq);
+                let Some((_, host, entry)) = described else { continue };
+                let carried = bodies.iter().find_map(|body| match body {
+                    Read::Body { carried, seq, .. } if *seq == shared.seq => carried.get(subject).copied(),
+                    _ => None,
+                });
+                found.push(Found {
+                    record: Arc::clone(&shared),
+                    record_id: record.signed.name.id,
+                    host: Arc::clone(host),
+                    entry: Arc::clone(entry),
+                    carried,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads the bodies of `records` that were not read yet.
+    async fn load(&mut self, records: &[&LedgerRecord]) -> Result<(), VaultError> {
+        let mut wanted: BTreeMap<Digest, (&Record, &ObjectEntry)> = BTreeMap::new();
+        for record in records.iter().map(|record| &record.signed.record) {
+            for object in record.objects.iter().filter(|object| object.content == Content::Body) {
+                if !self.bodies.contains_key(&object.name) {
+                    wanted.entry(object.name).or_insert((record, object));
+                }
+            }
+        }
+        let (vault, identities) = (self.vault, self.identities);
+        let reads = wanted.into_iter().map(|(name, (record, object))| async move {
+            match vault.read_body::<SnapshotBody>(record, object, identities).await {
+                Ok(body) => Ok((name, Ok(Some(body)))),
+                // Another owner's: these identities do not see its VMs.
+                Err(VaultError::Seal(SealError::NoMatch)) => Ok((name, Ok(None))),
+                Err(VaultError::Damaged { place, what }) => Ok((name, Err((place, what)))),
+                Err(error) => Err(error),
+            }
+        });
+        let concurrency = vault.store.concurrency().max(1);
+        let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(concurrency).try_collect().await?;
+        for (name, body) in read {
+            let body = match body {
+                Ok(Some(body)) => index(body),
+                Ok(None) => Read::Nothing,
+                Err((place, what)) => {
+                    self.findings.push(Finding::new(
+                        Severity::Damage,
+                        "body-damaged",
+                        place,
+                        what,
+                        "bring the object back from a mirror or an older version; older snapshots of its VMs may still restore",
+                    ));
+                    Read::Nothing
+                }
+            };
+            self.bodies.insert(name, Arc::new(body));
+        }
+        Ok(())
+    }
+
+    /// Whether any body could be opened.
+    pub fn opened_something(&self) -> bool {
+        self.bodies.values().any(|body| matches!(**body, Read::Body { .. }))
+    }
+
+    /// Whether there was any body to open.
+    pub fn had_bodies(&self) -> bool {
+        !self.bodies.is_empty()
+    }
+}
+
+fn is_snapshot(record: &LedgerRecord) -> bool {
+    record.signed.record.kind == Kind::Snapshot
+}
+
+fn index(body: SnapshotBody) -> Read {
+    let carried = body.run.carried.iter().map(|vm| (vm.subject.clone(), vm.why)).collect();
+    let host: Arc<str> = body.host.into();
+    let vms = body.vms.into_iter().map(|vm| (vm.subject.clone(), Arc::new(vm))).collect();
+    Read::Body { host, vms, carried, seq: body.head.seq }
+}
+
+/// A VM with its states across hosts.
+pub struct VmStates {
+    /// The newest captured state.
+    pub newest: Found,
+    /// The newest record that only carries it, if that record is newer.
+    pub carried: Option<Found>,
+    /// Names of other hosts that hold a capture.
+    pub other_hosts: Vec<String>,
+}
+
+/// Joins what was found by VM id: the newest captured state wins. Sorted by name and id.
+pub fn by_vm(found: Vec<Found>) -> Vec<VmStates> {
+    let mut groups: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for vm in found {
+        groups.entry(vm.entry.vm.vm_id.clone()).or_default().push(vm);
+    }
+    let mut states: Vec<VmStates> = groups
+        .into_values()
+        .filter_map(|mut group| {
+            // Captured later first; of one capture, the record that made it before one that carries it.
+            group.sort_by(|a, b| {
+                (b.entry.captured, a.carried.is_some(), b.record.finished).cmp(&(
+                    a.entry.captured,
+                    b.carried.is_some(),
+                    a.record.finished,
+                ))
+            });
+            let mut group = group.into_iter();
+            let newest = group.next()?;
+            let mut other_hosts: Vec<String> = Vec::new();
+            let mut carried = None;
+            for other in group {
+                if other.record.writer != newest.record.writer
+                    && !other_hosts.contains(&other.host.to_string())
+                {
+                    other_hosts.push(other.host.to_string());
+                }
+                if carried.is_none()
+                    && other.carried.is_some()
+                    && other.record.finished > newest.record.finished
+                {
+                    carried = Some(other);
+                }
+            }
+            Some(VmStates { newest, carried, other_hosts })
+        })
+        .collect();
+    states.sort_by(|a, b| {
+        let (a, b) = (&a.newest.entry.vm, &b.newest.entry.vm);
+        (a.name.to_lowercase(), &a.vm_id).cmp(&(b.name.to_lowercase(), &b.vm_id))
+    });
+    states
+}
+
+/// Whether `wanted` is the name (case ignored) or the id (braces and case ignored) of a VM.
+pub fn matches(entry: &VmEntry, wanted: &str) -> bool {
+    let id = wanted.trim_matches(['{', '}']).to_lowercase();
+    entry.vm.vm_id == id || entry.vm.name.to_lowercase() == wanted.to_lowercase()
+}
+
+/// Of all captures of one VM, the newest at `at` or before, or the newest of all.
+pub fn choose(mut found: Vec<Found>, at: Option<Time>) -> Option<Found> {
+    found.retain(|vm| at.is_none_or(|at| vm.entry.captured <= at));
+    found.into_iter().max_by(|a, b| {
+        // Of one capture take the record that made it.
+        (a.entry.captured, std::cmp::Reverse(a.record.seq))
+            .cmp(&(b.entry.captured, std::cmp::Reverse(b.record.seq)))
+    })
+}
+
+/// Writers whose ledger is forked or damaged: what they say needs a look.
+pub fn doubtful_writers(ledgers: &Ledgers) -> Vec<WriterId> {
+    ledgers
+        .writers
+        .values()
+        .filter(|ledger| !ledger.findings.is_empty())
+        .map(|ledger| ledger.writer.clone())
+        .collect()
+}

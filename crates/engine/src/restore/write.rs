@@ -1,0 +1,520 @@
+//! Writing restored files: bundle by bundle, on all cores, each VM complete or not there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use lifeboat_schema::{Digest, DigestBuilder, ObjectEntry, PartEntry, RestoredVm, WriterId};
+use lifeboat_vault::fetch::{self, member};
+use lifeboat_vault::seal::{Identities, Opener};
+use lifeboat_vault::vault::{Vault, VaultError, object_path};
+
+use super::{RestoreError, plan, runbook};
+use crate::inventory::Found;
+
+/// Is told how far a restore has come.
+pub trait RestoreObserver: Send + Sync {
+    /// How many bytes of files will be written.
+    fn planned(&self, vms: u64, bytes: u64);
+    /// That many more bytes were written and compared.
+    fn written(&self, bytes: u64);
+}
+
+/// An observer that looks away.
+pub struct Unobserved;
+
+impl RestoreObserver for Unobserved {
+    fn planned(&self, _: u64, _: u64) {}
+    fn written(&self, _: u64) {}
+}
+
+/// How to restore.
+pub struct RestoreOptions {
+    /// Folder that VM folders are put into.
+    pub to: PathBuf,
+    /// Threads that decrypt and write.
+    pub threads: usize,
+}
+
+/// A file to be written.
+struct Target {
+    temporary: PathBuf,
+    path: String,
+    size: u64,
+    digest: Digest,
+    parts: usize,
+}
+
+/// One part and where its bytes go.
+struct Piece {
+    part: PartEntry,
+    target: usize,
+    at: u64,
+}
+
+/// All pieces of one bundle.
+struct Job {
+    writer: WriterId,
+    entry: ObjectEntry,
+    pieces: Vec<Piece>,
+}
+
+/// Bundles to be read, by writer and name.
+type Jobs = BTreeMap<(WriterId, Digest), Job>;
+
+/// A bundle is fetched whole when its pieces are at least this share of it; else each piece by range.
+const WHOLE_FETCH_SHARE: u64 = 4;
+
+/// Writes the chosen snapshots below `options.to`, one folder for each VM.
+///
+/// # Errors
+/// [`RestoreError`]. VM folders that are complete stay; the temporary folder of the others is removed.
+pub async fn restore(
+    vault: &Vault,
+    chosen: &[(Found, String)],
+    identities: &Arc<Identities>,
+    options: &RestoreOptions,
+    observer: &dyn RestoreObserver,
+) -> Result<Vec<RestoredVm>, RestoreError> {
+    let folders = folder_names(chosen)?;
+    for folder in &folders {
+        let path = options.to.join(folder);
+        if path.symlink_metadata().is_ok() {
+            return Err(RestoreError::Exists { path });
+        }
+    }
+    let existed = options.to.is_dir();
+    create_folder(&options.to)?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".lifeboat-restore-")
+        .tempdir_in(&options.to)
+        .map_err(|source| RestoreError::Write { path: options.to.clone(), source })?;
+
+    let result = write_all(vault, chosen, &folders, identities, options, scratch.path(), observer).await;
+    let path = scratch.path().to_owned();
+    // What is left there is incomplete or empty.
+    drop(scratch);
+    if result.is_err() && !existed {
+        // Only goes if nothing is in it.
+        let _ = fs::remove_dir(&options.to);
+    }
+    match result {
+        Err(RestoreError::Write { path: at, source }) if at.starts_with(&path) => {
+            Err(RestoreError::Write { path: options.to.clone(), source })
+        }
+        other => other,
+    }
+}
+
+async fn write_all(
+    vault: &Vault,
+    chosen: &[(Found, String)],
+    folders: &[String],
+    identities: &Arc<Identities>,
+    options: &RestoreOptions,
+    scratch: &Path,
+    observer: &dyn RestoreObserver,
+) -> Result<Vec<RestoredVm>, RestoreError> {
+    let (targets, jobs) = prepare(chosen, folders, scratch)?;
+    let bytes = targets.iter().map(|target| target.size).sum();
+    observer.planned(chosen.len() as u64, bytes);
+
+    let targets = Arc::new(targets);
+    let threads = options.threads.max(1);
+    let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities)));
+    let mut done = futures::stream::iter(reads)
+        .buffer_unordered(vault.store.concurrency().clamp(1, threads))
+        .map_ok(|fetched| {
+            let targets = Arc::clone(&targets);
+            let identities = Arc::clone(identities);
+            async move {
+                tokio::task::spawn_blocking(move || write_job(&fetched, &identities, &targets))
+                    .await
+                    .map_err(|error| RestoreError::Fault(error.to_string()))?
+            }
+        })
+        .try_buffer_unordered(threads);
+    while let Some(written) = done.try_next().await? {
+        observer.written(written);
+    }
+    drop(done);
+    compare_joined(&targets)?;
+    finish(chosen, folders, options, scratch)
+}
+
+/// Makes the folders, and sorts every part under the bundle that it lies in.
+fn prepare(
+    chosen: &[(Found, String)],
+    folders: &[String],
+    scratch: &Path,
+) -> Result<(Vec<Target>, Jobs), RestoreError> {
+    let mut targets = Vec::new();
+    let mut jobs = Jobs::new();
+    let mut made: HashSet<PathBuf> = HashSet::new();
+    for ((found, _), folder) in chosen.iter().zip(folders) {
+        let root = scratch.join(folder);
+        create_folder(&root)?;
+        let objects: HashMap<Digest, &ObjectEntry> =
+            found.record.objects.iter().map(|object| (object.name, object)).collect();
+        let mut taken: HashSet<String> = HashSet::new();
+        for artefact in &found.entry.artefacts {
+            let temporary = root.join(checked_path(&artefact.path)?);
+            if !taken.insert(artefact.path.to_lowercase()) {
+                return Err(RestoreError::BadPath { path: artefact.path.clone(), why: "it names twice" });
+            }
+            if let Some(parent) = temporary.parent()
+                && made.insert(parent.to_owned())
+            {
+                create_folder(parent)?;
+            }
+            let mut at = 0u64;
+            for part in &artefact.parts {
+                let entry = objects.get(&part.object).ok_or_else(|| VaultError::Damaged {
+                    place: object_path(&found.record.writer, &part.object).to_string(),
+                    what: format!(
+                        "record {} does not name this bundle of {}",
+                        found.record.seq, artefact.path
+                    ),
+                })?;
+                if entry.class != artefact.class {
+                    return Err(VaultError::Damaged {
+                        place: object_path(&found.record.writer, &part.object).to_string(),
+                        what: format!(
+                            "it is of class {}, and {} of {}",
+                            entry.class, artefact.path, artefact.class
+                        ),
+                    }
+                    .into());
+                }
+                let job = jobs.entry((found.record.writer.clone(), part.object)).or_insert_with(|| Job {
+                    writer: found.record.writer.clone(),
+                    entry: (*entry).clone(),
+                    pieces: Vec::new(),
+                });
+                job.pieces.push(Piece { part: part.clone(), target: targets.len(), at });
+                at = at.saturating_add(part.size);
+            }
+            if at != artefact.size {
+                return Err(RestoreError::WrongDigest {
+                    path: artefact.path.clone(),
+                    expected: artefact.digest,
+                });
+            }
+            if artefact.parts.is_empty() {
+                create_file(&temporary)?;
+            }
+            targets.push(Target {
+                temporary,
+                path: artefact.path.clone(),
+                size: artefact.size,
+                digest: artefact.digest,
+                parts: artefact.parts.len(),
+            });
+        }
+    }
+    for job in jobs.values_mut() {
+        job.pieces.sort_by_key(|piece| (piece.part.offset, piece.target));
+    }
+    Ok((targets, jobs))
+}
+
+enum Fetched {
+    Whole(Job, bytes::Bytes),
+    Pieces(Job, Vec<Vec<u8>>),
+}
+
+async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Result<Fetched, RestoreError> {
+    let wanted: u64 = job.pieces.iter().map(|piece| piece.part.length).fold(0, u64::saturating_add);
+    if wanted.saturating_mul(WHOLE_FETCH_SHARE) >= job.entry.size {
+        let bytes = vault.read_object(&job.writer, &job.entry).await?;
+        return Ok(Fetched::Whole(job, bytes));
+    }
+    let mut contents = Vec::with_capacity(job.pieces.len());
+    for piece in &job.pieces {
+        contents.push(vault.read_member(&job.writer, &job.entry, &piece.part, &identities).await?);
+    }
+    Ok(Fetched::Pieces(job, contents))
+}
+
+/// Opens what was fetched and writes its pieces; gives the bytes written.
+fn write_job(fetched: &Fetched, identities: &Identities, targets: &[Target]) -> Result<u64, RestoreError> {
+    let written = AtomicU64::new(0);
+    let put = |piece: &Piece, content: &[u8]| {
+        written.fetch_add(content.len() as u64, Ordering::Relaxed);
+        write_piece(&targets[piece.target], piece, content)
+    };
+    match fetched {
+        Fetched::Whole(job, bytes) => {
+            let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes.clone(), identities)?;
+            let mut opener = Opener::new().map_err(VaultError::from)?;
+            for piece in &job.pieces {
+                let damaged = |what: String| VaultError::Damaged {
+                    place: object_path(&job.writer, &job.entry.name).to_string(),
+                    what,
+                };
+                let range = usize::try_from(piece.part.offset).ok().zip(
+                    piece
+                        .part
+                        .offset
+                        .checked_add(piece.part.length)
+                        .and_then(|end| usize::try_from(end).ok()),
+                );
+                let frame = range.and_then(|(start, end)| plaintext.get(start..end)).ok_or_else(|| {
+                    damaged(format!("a member at offset {} would lie outside of it", piece.part.offset))
+                })?;
+                let content = opener
+                    .read_member(frame, &member(&piece.part))
+                    .map_err(|error| damaged(error.to_string()))?;
+                put(piece, content)?;
+            }
+        }
+        Fetched::Pieces(job, contents) => {
+            for (piece, content) in job.pieces.iter().zip(contents) {
+                put(piece, content)?;
+            }
+        }
+    }
+    Ok(written.into_inner())
+}
+
+/// Writes one piece, whose digest was compared, at its place.
+fn write_piece(target: &Target, piece: &Piece, content: &[u8]) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
+    if target.parts == 1 {
+        if piece.part.digest != target.digest {
+            return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
+        }
+        return create_file(&target.temporary)?.write_all(content).map_err(failed);
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    private(&mut options);
+    let file = options.open(&target.temporary).map_err(failed)?;
+    write_at(&file, content, piece.at).map_err(failed)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, content: &[u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, content, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, mut content: &[u8], mut at: u64) -> std::io::Result<()> {
+    while !content.is_empty() {
+        let written = std::os::windows::fs::FileExt::seek_write(file, content, at)?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        content = &content[written..];
+        at += written as u64;
+    }
+    Ok(())
+}
+
+/// Reads files of several parts once more: each part was compared, their order was not.
+fn compare_joined(targets: &[Target]) -> Result<(), RestoreError> {
+    for target in targets.iter().filter(|target| target.parts > 1) {
+        let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
+        let mut file = File::open(&target.temporary).map_err(failed)?;
+        let mut whole = DigestBuilder::default();
+        let mut buffer = vec![0u8; 1 << 20];
+        loop {
+            let read = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            whole.update(&buffer[..read]);
+        }
+        if whole.finish() != target.digest {
+            return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
+        }
+    }
+    Ok(())
+}
+
+/// Gives each complete VM folder its name, and puts script and runbook beside it.
+fn finish(
+    chosen: &[(Found, String)],
+    folders: &[String],
+    options: &RestoreOptions,
+    scratch: &Path,
+) -> Result<Vec<RestoredVm>, RestoreError> {
+    let mut restored = Vec::with_capacity(chosen.len());
+    for ((found, because), folder) in chosen.iter().zip(folders) {
+        let (from, to) = (scratch.join(folder), options.to.join(folder));
+        if to.symlink_metadata().is_ok() {
+            return Err(RestoreError::Exists { path: to });
+        }
+        let plan = plan(found, because, true);
+        let names = [
+            (format!("{folder}.ps1"), runbook::script(&plan, folder)),
+            (format!("{folder}.md"), runbook::runbook(&plan, folder)),
+        ];
+        let mut written = Vec::new();
+        for (name, text) in names {
+            let path = options.to.join(name);
+            let mut file = create_file(&path)?;
+            file.write_all(text.as_bytes())
+                .map_err(|source| RestoreError::Write { path: path.clone(), source })?;
+            written.push(path.display().to_string());
+        }
+        fs::rename(&from, &to).map_err(|source| RestoreError::Write { path: to.clone(), source })?;
+        let runbook = written.pop().unwrap_or_default();
+        let script = written.pop().unwrap_or_default();
+        restored.push(RestoredVm {
+            vm_id: found.entry.vm.vm_id.clone(),
+            name: found.entry.vm.name.clone(),
+            captured: found.entry.captured,
+            folder: to.display().to_string(),
+            script,
+            runbook,
+            files: found.entry.artefacts.len() as u64,
+            bytes: found.entry.artefacts.iter().map(|artefact| artefact.size).sum(),
+        });
+    }
+    Ok(restored)
+}
+
+fn create_folder(path: &Path) -> Result<(), RestoreError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| RestoreError::Write { path: path.to_owned(), source })
+}
+
+fn create_file(path: &Path) -> Result<File, RestoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    private(&mut options);
+    options.open(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => RestoreError::Exists { path: path.to_owned() },
+        _ => RestoreError::Write { path: path.to_owned(), source },
+    })
+}
+
+/// vTPM state is for its owner's eyes.
+fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+/// Longest segment that file systems take, less what a temporary name adds.
+const MAX_SEGMENT_BYTES: usize = 200;
+
+/// Deepest path of a file in a VM's folder.
+const MAX_SEGMENTS: usize = 8;
+
+/// Refuses paths that could leave the VM's folder, on any system.
+fn checked_path(path: &str) -> Result<PathBuf, RestoreError> {
+    let bad = |why| RestoreError::BadPath { path: path.chars().take(200).collect(), why };
+    let segments: Vec<&str> = path.split('/').collect();
+    if segments.len() > MAX_SEGMENTS {
+        return Err(bad("has too many folders"));
+    }
+    for segment in &segments {
+        if segment.is_empty() || matches!(*segment, "." | "..") {
+            return Err(bad("leaves its folder"));
+        }
+        if segment.len() > MAX_SEGMENT_BYTES {
+            return Err(bad("has a name that is too long"));
+        }
+        if segment.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c))
+            || segment.ends_with(['.', ' '])
+        {
+            return Err(bad("has characters that not every file system takes"));
+        }
+        if is_device_name(segment) {
+            return Err(bad("is the name of a device on Windows"));
+        }
+    }
+    Ok(segments.iter().collect())
+}
+
+/// Names that Windows gives to devices, with any extension.
+fn is_device_name(segment: &str) -> bool {
+    let stem = segment.split('.').next().unwrap_or_default().trim_end().to_lowercase();
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
+        || (stem.len() == 4
+            && (stem.starts_with("com") || stem.starts_with("lpt"))
+            && stem.as_bytes()[3].is_ascii_digit())
+}
+
+/// A folder name for each VM: its name as far as file systems take it, with its id where two would be one.
+fn folder_names(chosen: &[(Found, String)]) -> Result<Vec<String>, RestoreError> {
+    let plain: Vec<String> = chosen.iter().map(|(found, _)| safe_name(&found.entry.vm.name)).collect();
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for name in &plain {
+        *counts.entry(name.to_lowercase()).or_default() += 1;
+    }
+    chosen
+        .iter()
+        .zip(plain)
+        .map(|((found, _), name)| {
+            let id = safe_name(&found.entry.vm.vm_id);
+            let unique = counts[&name.to_lowercase()] == 1 && !name.is_empty();
+            let folder = match (unique, name.is_empty()) {
+                (true, _) => name,
+                (false, true) => id,
+                (false, false) => format!("{name} {id}"),
+            };
+            checked_path(&folder).map(|_| folder)
+        })
+        .collect()
+}
+
+fn safe_name(name: &str) -> String {
+    let replaced: String = name
+        .chars()
+        .map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c })
+        .take(80)
+        .collect();
+    let trimmed = replaced.trim().trim_end_matches('.').trim_start_matches('.').trim().to_owned();
+    if is_device_name(&trimmed) { format!("_{trimmed}") } else { trimmed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_in_their_folder() {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "a/.",
+            "C:\\x",
+            "a\\b",
+            "a:b",
+            "con",
+            "Virtual Machines/NUL.vmcx",
+            "com1.txt",
+            "x.",
+            "x ",
+            "a/b/c/d/e/f/g/h/i",
+            "a\u{0}b",
+            &"x".repeat(300),
+        ] {
+            assert!(checked_path(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert!(checked_path("Virtual Machines/0A1B.vmcx").is_ok());
+    }
+
+    #[test]
+    fn folder_names_hold_nothing_that_leads_elsewhere() {
+        for (name, safe) in
+            [("web/..\\..", "web_.._.."), ("..", ""), ("CON", "_CON"), (" a. ", "a"), ("größe", "größe")]
+        {
+            assert_eq!(safe_name(name), safe);
+        }
+    }
+}

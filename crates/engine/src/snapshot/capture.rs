@@ -1,0 +1,430 @@
+//! Reading and sealing on threads: each worker takes the next VM, and fills bundles of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use lifeboat_schema::{
+    ArtefactEntry, ArtefactKind, Class, Content, Digest, DigestBuilder, OwnerId, PART_BYTES, PartEntry,
+    SubjectId, VaultId, VmEntry,
+};
+use lifeboat_vault::policy::Policy;
+use lifeboat_vault::seal::{BundleWriter, MemberRef, Recipients, Sealer};
+use tokio::sync::mpsc;
+
+use super::plan::{ChangedVm, owner_of};
+use super::{
+    Captured, Clock, Sealed, SnapshotError, SnapshotObserver, SnapshotOptions, recipients_of, sealed_entry,
+};
+use crate::catalog::HeldVm;
+use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity};
+
+/// What the workers share.
+pub(super) struct CaptureJob {
+    pub sources: Vec<Arc<dyn HostSource>>,
+    pub changed: Vec<ChangedVm>,
+    pub previous: HashMap<String, VmEntry>,
+    pub policy: Policy,
+    pub vault: VaultId,
+    pub options: SnapshotOptions,
+    pub clock: Clock,
+    pub observer: Arc<dyn SnapshotObserver>,
+    pub sender: mpsc::Sender<Sealed>,
+}
+
+/// What became of the VMs.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub captured: Vec<Captured>,
+    pub failed: Vec<FailedCapture>,
+}
+
+/// A VM that could not be read.
+pub(super) struct FailedCapture {
+    pub place: String,
+    pub vm_id: String,
+    pub error: String,
+    pub held: Option<HeldVm>,
+}
+
+pub(super) async fn capture_all(job: CaptureJob) -> Result<Outcome, SnapshotError> {
+    if job.changed.is_empty() {
+        return Ok(Outcome::default());
+    }
+    tokio::task::spawn_blocking(move || capture_on_threads(job))
+        .await
+        .map_err(|error| SnapshotError::Fault(error.to_string()))?
+}
+
+fn capture_on_threads(mut job: CaptureJob) -> Result<Outcome, SnapshotError> {
+    let changed: Vec<ChangedVm> = std::mem::take(&mut job.changed);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let threads = job.options.threads.clamp(1, changed.len());
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let result = Worker::new(&job).and_then(|worker| worker.run(&changed, &next, &stop));
+                    if result.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    result
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| {
+                worker.join().unwrap_or_else(|_| Err(SnapshotError::Fault("a worker panicked".into())))
+            })
+            .collect::<Vec<_>>()
+    });
+    let mut outcome = Outcome::default();
+    for result in results {
+        let part = result?;
+        outcome.captured.extend(part.captured);
+        outcome.failed.extend(part.failed);
+    }
+    // The same order whatever the threads did.
+    outcome.captured.sort_by(|a, b| a.held.key.cmp(&b.held.key));
+    outcome.failed.sort_by(|a, b| (&a.place, &a.vm_id).cmp(&(&b.place, &b.vm_id)));
+    Ok(outcome)
+}
+
+/// A part whose bundle may have no name yet.
+enum PartDraft {
+    Reused(PartEntry),
+    New { bundle: usize, member: MemberRef },
+}
+
+struct ArtefactDraft {
+    path: String,
+    kind: ArtefactKind,
+    class: Class,
+    size: u64,
+    digest: Digest,
+    parts: Vec<PartDraft>,
+}
+
+struct VmDraft {
+    held: HeldVm,
+    captured: lifeboat_schema::Time,
+    record: lifeboat_schema::VmRecord,
+    artefacts: Vec<ArtefactDraft>,
+}
+
+struct Open {
+    number: usize,
+    writer: BundleWriter,
+}
+
+struct Worker<'a> {
+    job: &'a CaptureJob,
+    sealer: Sealer,
+    recipients: HashMap<(OwnerId, Class), Recipients>,
+    open: HashMap<(OwnerId, Class), Open>,
+    /// Names of finished bundles, by number.
+    names: Vec<Option<Digest>>,
+    drafts: Vec<VmDraft>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(job: &'a CaptureJob) -> Result<Self, SnapshotError> {
+        Ok(Self {
+            job,
+            sealer: Sealer::new(&job.options.seal)?,
+            recipients: HashMap::new(),
+            open: HashMap::new(),
+            names: Vec::new(),
+            drafts: Vec::new(),
+        })
+    }
+
+    fn run(
+        mut self,
+        changed: &[ChangedVm],
+        next: &AtomicUsize,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, SnapshotError> {
+        let mut failed = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let Some(vm) = changed.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            match self.capture(vm)? {
+                Ok(draft) => {
+                    self.job.observer.vm_done(&draft.held.name, true);
+                    self.drafts.push(draft);
+                }
+                Err(error) => {
+                    self.job.observer.vm_done(&vm.found.vm_id, false);
+                    failed.push(FailedCapture {
+                        place: vm.found.place.clone(),
+                        vm_id: vm.found.vm_id.clone(),
+                        error: error.to_string(),
+                        held: vm.held.clone(),
+                    });
+                }
+            }
+        }
+        let open: Vec<_> = self.open.drain().collect();
+        for ((owner, class), bundle) in open {
+            self.close(&owner, class, bundle)?;
+        }
+        let names = std::mem::take(&mut self.names);
+        let captured =
+            std::mem::take(&mut self.drafts).into_iter().map(|draft| finish(draft, &names)).collect();
+        Ok(Outcome { captured, failed })
+    }
+
+    fn capture(&mut self, vm: &ChangedVm) -> Result<Result<VmDraft, SourceError>, SnapshotError> {
+        let captured = (self.job.clock)();
+        let fingerprint = vm.found.fingerprint();
+        let mut sink = Sink {
+            lent: self.job.previous.get(&vm.key).map(lent_parts).unwrap_or_default(),
+            worker: self,
+            owner: None,
+            guardian: None,
+            artefacts: Vec::new(),
+            current: None,
+            fatal: None,
+        };
+        let source = Arc::clone(&sink.worker.job.sources[vm.source]);
+        let record = source.capture(&vm.found, &mut sink);
+        let Sink { owner, guardian, artefacts, fatal, .. } = sink;
+        if let Some(fatal) = fatal {
+            return Err(fatal);
+        }
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(owner) = owner else {
+            let what = "its source handed over nothing".to_owned();
+            return Ok(Err(SourceError::Contradiction { place: vm.found.place.clone(), what }));
+        };
+        let subject = match &vm.held {
+            Some(held) => held.subject.clone(),
+            None => random_subject()?,
+        };
+        let held = HeldVm {
+            key: vm.key.clone(),
+            subject,
+            vm_id: record.vm_id.clone(),
+            name: record.name.clone(),
+            source: vm.source_name.clone(),
+            owner,
+            owner_guardian: guardian,
+            fingerprint,
+            captured,
+            carried_since: None,
+            // Both are known when bundles and body are sealed.
+            body: Digest::from_bytes([0; 32]),
+            bundles: Vec::new(),
+        };
+        Ok(Ok(VmDraft { held, captured, record, artefacts }))
+    }
+
+    /// Puts a content into the open bundle of its owner and class.
+    fn append(
+        &mut self,
+        owner: &OwnerId,
+        class: Class,
+        bytes: &[u8],
+    ) -> Result<(usize, MemberRef), SnapshotError> {
+        let key = (owner.clone(), class);
+        if !self.open.contains_key(&key) {
+            if !self.recipients.contains_key(&key) {
+                let recipients = recipients_of(&self.job.policy, owner, class)?;
+                self.recipients.insert(key.clone(), recipients);
+            }
+            let writer = BundleWriter::create(&mut self.sealer, &self.recipients[&key])?;
+            self.names.push(None);
+            self.open.insert(key.clone(), Open { number: self.names.len() - 1, writer });
+        }
+        let open = self.open.get_mut(&key).expect("it was put there above");
+        let member = open.writer.append(&mut self.sealer, bytes)?;
+        let number = open.number;
+        if open.writer.sealed_bytes() >= self.job.options.bundle_bytes {
+            let full = self.open.remove(&key).expect("it was there above");
+            self.close(owner, class, full)?;
+        }
+        Ok((number, member))
+    }
+
+    fn close(&mut self, owner: &OwnerId, class: Class, bundle: Open) -> Result<(), SnapshotError> {
+        let sealed = bundle.writer.finish(&mut self.sealer)?;
+        self.names[bundle.number] = Some(sealed.name);
+        let sealed = sealed_entry(sealed, Content::Bundle, class, owner, &self.job.policy);
+        self.job
+            .sender
+            .blocking_send(sealed)
+            .map_err(|_| SnapshotError::Fault("the store took no more objects".to_owned()))
+    }
+}
+
+fn random_subject() -> Result<SubjectId, SnapshotError> {
+    let mut random = [0u8; 10];
+    getrandom::fill(&mut random).map_err(|error| SnapshotError::Random(error.to_string()))?;
+    Ok(SubjectId::random(random))
+}
+
+/// Parts that the last capture of a VM can lend, by class, digest and size.
+fn lent_parts(entry: &VmEntry) -> HashMap<(Class, Digest, u64), PartEntry> {
+    let mut lent = HashMap::new();
+    for artefact in &entry.artefacts {
+        for part in &artefact.parts {
+            lent.insert((artefact.class, part.digest, part.size), part.clone());
+        }
+    }
+    lent
+}
+
+/// Gives every part its bundle's name.
+fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
+    let VmDraft { mut held, captured, record, artefacts } = draft;
+    let artefacts: Vec<ArtefactEntry> = artefacts
+        .into_iter()
+        .map(|artefact| ArtefactEntry {
+            path: artefact.path,
+            kind: artefact.kind,
+            class: artefact.class,
+            size: artefact.size,
+            digest: artefact.digest,
+            parts: artefact
+                .parts
+                .into_iter()
+                .map(|part| match part {
+                    PartDraft::Reused(part) => part,
+                    PartDraft::New { bundle, member } => PartEntry {
+                        object: names[bundle].expect("every bundle was closed before"),
+                        offset: member.offset,
+                        length: member.length,
+                        size: member.size,
+                        digest: member.digest,
+                    },
+                })
+                .collect(),
+        })
+        .collect();
+    held.bundles =
+        artefacts.iter().flat_map(|artefact| artefact.parts.iter().map(|part| part.object)).collect();
+    held.bundles.sort_unstable();
+    held.bundles.dedup();
+    let entry = VmEntry { subject: held.subject.clone(), captured, vm: record, artefacts };
+    Captured { held, entry }
+}
+
+struct Current {
+    draft: ArtefactDraft,
+    /// Only for files of more than one part.
+    whole: Option<DigestBuilder>,
+    ended: bool,
+}
+
+struct Sink<'w, 'a> {
+    worker: &'w mut Worker<'a>,
+    lent: HashMap<(Class, Digest, u64), PartEntry>,
+    owner: Option<OwnerId>,
+    guardian: Option<Digest>,
+    artefacts: Vec<ArtefactDraft>,
+    current: Option<Current>,
+    /// What ends the whole run, not only this VM.
+    fatal: Option<SnapshotError>,
+}
+
+impl Sink<'_, '_> {
+    fn fail(&mut self, error: SnapshotError) -> SinkError {
+        let text = error.to_string();
+        self.fatal = Some(error);
+        SinkError(text)
+    }
+
+    fn seal_part(
+        &mut self,
+        owner: &OwnerId,
+        class: Class,
+        bytes: &[u8],
+    ) -> Result<(PartDraft, Digest), SnapshotError> {
+        if !self.lent.is_empty() {
+            let digest = Digest::of(bytes);
+            if let Some(part) = self.lent.get(&(class, digest, bytes.len() as u64)) {
+                return Ok((PartDraft::Reused(part.clone()), digest));
+            }
+        }
+        let (bundle, member) = self.worker.append(owner, class, bytes)?;
+        let digest = member.digest;
+        Ok((PartDraft::New { bundle, member }, digest))
+    }
+}
+
+impl CaptureSink for Sink<'_, '_> {
+    fn begin_vm(&mut self, identity: &VmIdentity<'_>) -> Result<(), SinkError> {
+        self.artefacts.clear();
+        self.current = None;
+        let job = self.worker.job;
+        self.guardian = identity.owner_guardian;
+        self.owner = owner_of(&job.policy, &job.vault, identity.name, identity.owner_guardian);
+        if self.owner.is_none() {
+            // This VM cannot be sealed to anyone; the others can.
+            let error =
+                SnapshotError::NoOwner { vm_id: identity.vm_id.to_owned(), name: identity.name.to_owned() };
+            return Err(SinkError(error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn begin_file(&mut self, path: &str, kind: ArtefactKind, class: Class) -> Result<(), SinkError> {
+        let empty = Digest::of(b"");
+        let draft =
+            ArtefactDraft { path: path.to_owned(), kind, class, size: 0, digest: empty, parts: Vec::new() };
+        self.current = Some(Current { draft, whole: None, ended: false });
+        Ok(())
+    }
+
+    fn part(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (Some(owner), Some(mut current)) = (self.owner.clone(), self.current.take()) else {
+            return Err(
+                self.fail(SnapshotError::Fault("a source gave bytes before it began a file".to_owned()))
+            );
+        };
+        if current.ended || bytes.len() as u64 > PART_BYTES {
+            return Err(self.fail(SnapshotError::Fault("a source gave parts of a wrong size".to_owned())));
+        }
+        current.ended = (bytes.len() as u64) < PART_BYTES;
+        let (part, digest) = match self.seal_part(&owner, current.draft.class, bytes) {
+            Ok(sealed) => sealed,
+            Err(error) => return Err(self.fail(error)),
+        };
+        if current.draft.parts.is_empty() {
+            current.draft.digest = digest;
+            if !current.ended {
+                let mut whole = DigestBuilder::default();
+                whole.update(bytes);
+                current.whole = Some(whole);
+            }
+        } else if let Some(whole) = &mut current.whole {
+            whole.update(bytes);
+        }
+        current.draft.size += bytes.len() as u64;
+        current.draft.parts.push(part);
+        self.current = Some(current);
+        Ok(())
+    }
+
+    fn end_file(&mut self) -> Result<Digest, SinkError> {
+        let Some(current) = self.current.take() else {
+            return Err(
+                self.fail(SnapshotError::Fault("a source ended a file that it had not begun".to_owned()))
+            );
+        };
+        let mut draft = current.draft;
+        if let Some(whole) = current.whole {
+            draft.digest = whole.finish();
+        }
+        let digest = draft.digest;
+        self.artefacts.push(draft);
+        Ok(digest)
+    }
+}

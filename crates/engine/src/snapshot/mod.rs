@@ -1,0 +1,494 @@
+//! One snapshot run: every source read, what changed sealed, one record committed.
+//!
+//! The order of a run is fixed: the own ledger and the maintainers' tips are read first; bundles and bodies
+//! go to the store before the record, which commits; the catalog learns of it in two steps around that put.
+//! A VM that cannot be read does not stop the others. Nothing here knows a file format.
+
+mod capture;
+mod plan;
+mod seal;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use lifeboat_schema::{
+    BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
+    Record, RunEntry, SnapshotBody, Time, VmEntry,
+};
+use lifeboat_vault::record::{RecordName, SignedRecord};
+use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
+use lifeboat_vault::vault::{Vault, VaultError};
+use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
+use tokio::sync::mpsc;
+
+use crate::catalog::{Catalog, CatalogError, HeldVm, Pending};
+use crate::source::HostSource;
+
+/// Tells the time; runs have no clock of their own.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// How a run seals.
+#[derive(Debug, Clone)]
+pub struct SnapshotOptions {
+    /// A bundle is closed when it has this many bytes.
+    pub bundle_bytes: u64,
+    /// How objects are compressed.
+    pub seal: SealOptions,
+    /// Threads that read and seal.
+    pub threads: usize,
+    /// Objects on their way to the store at once, beside those being sealed.
+    pub uploads: usize,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        Self { bundle_bytes: 8 << 20, seal: SealOptions::default(), threads, uploads: 2 }
+    }
+}
+
+/// Is told how far a run has come.
+pub trait SnapshotObserver: Send + Sync {
+    /// Discovery is done.
+    fn planned(&self, found: u64, to_capture: u64);
+    /// One VM was read, well or not.
+    fn vm_done(&self, name: &str, ok: bool);
+    /// An object of that many bytes is in the store.
+    fn stored(&self, bytes: u64);
+}
+
+/// An observer that looks away.
+pub struct Unobserved;
+
+impl SnapshotObserver for Unobserved {
+    fn planned(&self, _: u64, _: u64) {}
+    fn vm_done(&self, _: &str, _: bool) {}
+    fn stored(&self, _: u64) {}
+}
+
+/// Everything that a run needs.
+pub struct SnapshotContext<'a> {
+    /// The vault.
+    pub vault: &'a Vault,
+    /// The host as a writer.
+    pub writer: &'a Writer,
+    /// The host's name for people.
+    pub host: &'a str,
+    /// Where VMs are.
+    pub sources: &'a [Arc<dyn HostSource>],
+    /// The memory between runs.
+    pub catalog: &'a mut Catalog,
+    /// How to seal.
+    pub options: &'a SnapshotOptions,
+    /// The clock.
+    pub clock: Clock,
+    /// Who watches.
+    pub observer: Arc<dyn SnapshotObserver>,
+}
+
+/// Why a run ended without a record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The vault refused or failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Sealing failed.
+    #[error("sealing failed: {0}")]
+    Seal(#[from] SealError),
+    /// No owner of the policy selects a VM.
+    #[error(
+        "no owner of the policy has the VM {name} ({vm_id}); let an admin add an owner with `vms: all`, or one that selects it"
+    )]
+    NoOwner {
+        /// The VM's id.
+        vm_id: String,
+        /// The VM's name.
+        name: String,
+    },
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(String),
+    /// A thread of the run ended in a fault of the program.
+    #[error("the run ended in a fault of the program: {0}; nothing was committed")]
+    Fault(String),
+}
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct SnapshotReport {
+    /// The record that it committed.
+    pub record: RecordName,
+    /// When it began.
+    pub started: Time,
+    /// When it ended.
+    pub finished: Time,
+    /// VMs found on the host.
+    pub found: u64,
+    /// VMs that had changed and were captured.
+    pub captured: u64,
+    /// VMs whose last capture stands.
+    pub unchanged: u64,
+    /// VMs that stand with an older capture.
+    pub carried: Vec<CarriedVm>,
+    /// VMs and places that could not be read and have no capture.
+    pub failed: Vec<FailedVm>,
+    /// Objects put into the store.
+    pub stored_objects: u64,
+    /// Bytes of these objects.
+    pub stored_bytes: u64,
+    /// Objects that the record keeps alive.
+    pub live_objects: u64,
+    /// What was found on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// One captured VM with what the catalog will know of it.
+pub(crate) struct Captured {
+    pub held: HeldVm,
+    pub entry: VmEntry,
+}
+
+/// Runs one snapshot of all sources into the vault.
+///
+/// # Errors
+/// [`SnapshotError`]; nothing was committed, and what was committed before stands.
+pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, SnapshotError> {
+    let started = (context.clock)();
+    let SnapshotContext { vault, writer, host, sources, catalog, options, clock, observer } = context;
+
+    let known = Known {
+        tip: catalog.tip()?,
+        pending: catalog.pending()?,
+        kept: catalog.kept_records()?,
+        seen: catalog.seen()?,
+    };
+    let mut start = vault.begin(writer, Kind::Snapshot, &known).await?;
+    settle_catalog(catalog, &start, &known)?;
+
+    let held = catalog.vms()?;
+    let objects: HashMap<Digest, ObjectEntry> = catalog.objects()?.into_iter().map(|o| (o.name, o)).collect();
+    let intact = intact_objects(vault, writer, &start, objects).await?;
+
+    let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
+    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id);
+    let to_capture = plan.changed.len() as u64;
+    observer.planned(plan.found, to_capture);
+
+    // Read and seal on threads; put sealed bundles into the store as they come.
+    let (sender, receiver) = mpsc::channel::<Sealed>(1);
+    let upload = store_objects(vault, writer, receiver, options.uploads.max(1), &observer);
+    let sealing = capture::capture_all(capture::CaptureJob {
+        sources: sources.to_vec(),
+        changed: plan.changed,
+        previous: plan::previous_entries(catalog, &plan.reusable, &intact)?,
+        policy: start.policy.clone(),
+        vault: vault.id.clone(),
+        options: options.clone(),
+        clock: Arc::clone(&clock),
+        observer: Arc::clone(&observer),
+        sender,
+    });
+    let (uploaded, sealed) = tokio::join!(upload, sealing);
+    // An upload that failed is why sealing was told to stop.
+    let mut stored = uploaded?;
+    let outcome = sealed?;
+
+    let mut standing = plan.standing;
+    let mut carried = plan.carried;
+    let mut failed = plan.failed;
+    for failure in outcome.failed {
+        match failure.held {
+            Some(held) if plan::is_intact(&held, &intact) => {
+                let since = held.carried_since.unwrap_or(held.captured);
+                carried.push((carried_vm(&held, since, CarriedWhy::Failed, Some(failure.error)), held));
+            }
+            _ => failed.push(FailedVm {
+                place: failure.place,
+                vm_id: Some(failure.vm_id),
+                error: failure.error,
+            }),
+        }
+    }
+    let now = clock();
+    let mut changed: Vec<(HeldVm, Vec<u8>)> = Vec::new();
+    for (note, mut held) in plan.vanished.into_iter().map(|held| {
+        let since = held.carried_since.unwrap_or(now);
+        (carried_vm(&held, since, CarriedWhy::Vanished, None), held)
+    }) {
+        held.carried_since = Some(note.since);
+        carried.push((note, held));
+    }
+
+    // Bodies: one for each owner, holding what was captured and what this run has to say.
+    let mut captured = outcome.captured;
+    let merged = seal::entries_of_scattered_bodies(catalog, &standing, &carried, captured.len())?;
+    let mut bodies = Vec::new();
+    let owners: Vec<OwnerId> = owners_with_vms(&start, &captured, &standing, &carried);
+    let mut sealer = Sealer::new(&options.seal)?;
+    for (index, owner) in owners.iter().enumerate() {
+        let mine = |id: &OwnerId| id == owner;
+        let of_owner: Vec<&CarriedVm> =
+            carried.iter().filter(|(_, h)| mine(&h.owner)).map(|(c, _)| c).collect();
+        let new: u64 = captured.iter().filter(|c| mine(&c.held.owner)).count() as u64;
+        let unchanged = standing.iter().filter(|h| mine(&h.owner)).count() as u64;
+        let run = RunEntry {
+            found: new + unchanged + of_owner.iter().filter(|c| c.why == CarriedWhy::Failed).count() as u64,
+            captured: new,
+            unchanged,
+            carried: of_owner.into_iter().cloned().collect(),
+            failed: if index == 0 { failed.clone() } else { Vec::new() },
+        };
+        let vms: Vec<VmEntry> = captured
+            .iter()
+            .filter(|c| mine(&c.held.owner))
+            .map(|c| c.entry.clone())
+            .chain(merged.iter().filter(|m| mine(&m.held.owner)).map(|m| m.entry.clone()))
+            .collect();
+        let body = SnapshotBody {
+            head: BodyHead {
+                v: 1,
+                vault: vault.id.clone(),
+                writer: writer.id.clone(),
+                seq: start.previous.map_or(0, |name| name.seq) + 1,
+                kind: Kind::Snapshot,
+                class: Class::Metadata,
+                owner: owner.clone(),
+            },
+            host: host.to_owned(),
+            run,
+            vms,
+        };
+        let entry = seal::seal_body(&mut sealer, &start, owner, &body)?;
+        bodies.push((owner.clone(), entry));
+    }
+    for (_, sealed) in &mut bodies {
+        let bytes = std::mem::take(&mut sealed.bytes);
+        let size = bytes.len() as u64;
+        vault.put_object(&writer.id, &sealed.entry.name, bytes).await?;
+        observer.stored(size);
+        stored.push(sealed.entry.clone());
+    }
+    let body_of: HashMap<&OwnerId, Digest> =
+        bodies.iter().map(|(owner, sealed)| (owner, sealed.entry.name)).collect();
+    for vm in &mut captured {
+        vm.held.body = body_of[&vm.held.owner];
+    }
+    let mut moved: HashSet<String> = HashSet::new();
+    for vm in merged {
+        let mut held = vm.held;
+        held.body = body_of[&held.owner];
+        moved.insert(held.key.clone());
+        changed.push((held.clone(), to_json(&vm.entry)));
+        if let Some(at) = standing.iter_mut().find(|h| h.key == held.key) {
+            *at = held;
+        } else if let Some((_, at)) = carried.iter_mut().find(|(_, h)| h.key == held.key) {
+            *at = held;
+        }
+    }
+
+    // The record: everything alive, and which VM needs what of it.
+    let finished = clock();
+    let mut record = writer::blank_record(vault, &writer.id, Kind::Snapshot, &start, started, finished);
+    let everything: Vec<&HeldVm> = captured
+        .iter()
+        .map(|c| &c.held)
+        .chain(&standing)
+        .chain(carried.iter().map(|(_, held)| held))
+        .collect();
+    fill_record(&mut record, &everything, &intact, &stored, bodies.iter().map(|(_, s)| s.entry.name));
+
+    for vm in &captured {
+        changed.push((vm.held.clone(), to_json(&vm.entry)));
+    }
+    for (_, held) in carried.iter().filter(|(_, held)| !moved.contains(&held.key)) {
+        if let Some(entry) = catalog.entry(&held.key)? {
+            changed.push((held.clone(), entry));
+        }
+    }
+    for held in plan.freshened.into_iter().filter(|held| !moved.contains(&held.key)) {
+        if let Some(entry) = catalog.entry(&held.key)? {
+            changed.push((held, entry));
+        }
+    }
+    let live_objects = record.objects.len() as u64;
+    let signed = SignedRecord::sign(record, &writer.key).map_err(VaultError::from)?;
+    let own = OwnRecord { name: signed.name, bytes: signed.bytes.clone() };
+    catalog.set_pending(&Pending {
+        record: &own,
+        objects: &signed.record.objects,
+        changed: &changed,
+        gone: &plan.gone,
+    })?;
+    vault.put_record(&writer.id, &signed).await?;
+    catalog.promote()?;
+
+    let stored_bytes = stored.iter().map(|object| object.size).sum();
+    Ok(SnapshotReport {
+        record: signed.name,
+        started,
+        finished,
+        found: plan.found,
+        captured: captured.len() as u64,
+        unchanged: standing.len() as u64,
+        carried: carried.into_iter().map(|(note, _)| note).collect(),
+        failed,
+        stored_objects: stored.len() as u64,
+        stored_bytes,
+        live_objects,
+        findings: std::mem::take(&mut start.findings),
+    })
+}
+
+/// A sealed bundle on its way to the store.
+pub(crate) struct Sealed {
+    pub entry: ObjectEntry,
+    pub bytes: Bytes,
+}
+
+fn carried_vm(held: &HeldVm, since: Time, why: CarriedWhy, error: Option<String>) -> CarriedVm {
+    CarriedVm {
+        subject: held.subject.clone(),
+        vm_id: held.vm_id.clone(),
+        name: held.name.clone(),
+        since,
+        why,
+        error,
+    }
+}
+
+fn to_json(entry: &VmEntry) -> Vec<u8> {
+    serde_json::to_vec(entry).expect("entries have only string keys")
+}
+
+/// Brings the catalog to what the store was found to have.
+fn settle_catalog(catalog: &mut Catalog, start: &Start, known: &Known) -> Result<(), CatalogError> {
+    catalog.remember_seen(&start.remember)?;
+    match start.knowledge {
+        Knowledge::Holds if known.pending.is_some() => catalog.drop_pending(),
+        Knowledge::Holds => Ok(()),
+        Knowledge::PendingHolds => catalog.promote(),
+        Knowledge::Dropped => catalog.drop_knowledge(start.previous),
+    }
+}
+
+/// The objects that may be named again: there, of the right size, and sealed to today's recipients.
+async fn intact_objects(
+    vault: &Vault,
+    writer: &Writer,
+    start: &Start,
+    mut objects: HashMap<Digest, ObjectEntry>,
+) -> Result<HashMap<Digest, ObjectEntry>, VaultError> {
+    if objects.is_empty() {
+        return Ok(objects);
+    }
+    let sizes = vault.object_sizes(&writer.id).await?;
+    let mut sets = HashMap::new();
+    objects.retain(|name, object| {
+        let set = sets.entry((object.owner.clone(), object.class)).or_insert_with(|| {
+            start.policy.owner(&object.owner).map(|owner| owner.recipient_set(object.class))
+        });
+        sizes.get(name) == Some(&object.size) && set.as_ref() == Some(&object.recipients)
+    });
+    Ok(objects)
+}
+
+async fn store_objects(
+    vault: &Vault,
+    writer: &Writer,
+    receiver: mpsc::Receiver<Sealed>,
+    uploads: usize,
+    observer: &Arc<dyn SnapshotObserver>,
+) -> Result<Vec<ObjectEntry>, VaultError> {
+    let objects = futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|sealed| (sealed, receiver))
+    });
+    let mut puts = objects
+        .map(|sealed| async move {
+            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes).await?;
+            Ok::<_, VaultError>(sealed.entry)
+        })
+        .buffer_unordered(uploads)
+        .boxed_local();
+    let mut stored = Vec::new();
+    while let Some(entry) = puts.next().await {
+        let entry = entry?;
+        observer.stored(entry.size);
+        stored.push(entry);
+    }
+    Ok(stored)
+}
+
+/// Owners that get a body: those with VMs, or the first one, so that a run without VMs leaves its word too.
+fn owners_with_vms(
+    start: &Start,
+    captured: &[Captured],
+    standing: &[HeldVm],
+    carried: &[(CarriedVm, HeldVm)],
+) -> Vec<OwnerId> {
+    let with: HashSet<&OwnerId> = captured
+        .iter()
+        .map(|c| &c.held.owner)
+        .chain(standing.iter().map(|h| &h.owner))
+        .chain(carried.iter().map(|(_, h)| &h.owner))
+        .collect();
+    let owners = &start.policy.terms.owners;
+    let some: Vec<OwnerId> = owners.iter().map(|o| &o.id).filter(|id| with.contains(id)).cloned().collect();
+    if some.is_empty() { owners.first().map(|owner| owner.id.clone()).into_iter().collect() } else { some }
+}
+
+fn fill_record(
+    record: &mut Record,
+    vms: &[&HeldVm],
+    intact: &HashMap<Digest, ObjectEntry>,
+    stored: &[ObjectEntry],
+    bodies: impl Iterator<Item = Digest>,
+) {
+    let new: HashMap<Digest, &ObjectEntry> = stored.iter().map(|object| (object.name, object)).collect();
+    let mut alive: BTreeMap<Digest, u32> = bodies.map(|name| (name, 0)).collect();
+    for vm in vms {
+        alive.insert(vm.body, 0);
+        alive.extend(vm.bundles.iter().map(|bundle| (*bundle, 0)));
+    }
+    for (index, (name, place)) in alive.iter_mut().enumerate() {
+        let entry = new.get(name).copied().or_else(|| intact.get(name));
+        let entry =
+            entry.expect("a VM stands only while all its objects are intact or were stored in this run");
+        record.objects.push(entry.clone());
+        *place = u32::try_from(index).expect("a record of 16 MiB has fewer objects than 2^32");
+    }
+    for vm in vms {
+        let mut places: Vec<u32> = vm.bundles.iter().chain([&vm.body]).map(|name| alive[name]).collect();
+        places.sort_unstable();
+        places.dedup();
+        record.subjects.insert(vm.subject.clone(), places);
+    }
+}
+
+/// Builds the entry of a sealed object and takes its bytes.
+pub(crate) fn sealed_entry(
+    sealed: SealedObject,
+    content: Content,
+    class: Class,
+    owner: &OwnerId,
+    start_policy: &lifeboat_vault::policy::Policy,
+) -> Sealed {
+    let set = start_policy.owner(owner).expect("owners come from this policy").recipient_set(class);
+    let entry = writer::object_entry(&sealed, content, class, owner, &set);
+    Sealed { entry, bytes: Bytes::from(sealed.bytes) }
+}
+
+/// The parsed recipients of a class of an owner.
+pub(crate) fn recipients_of(
+    policy: &lifeboat_vault::policy::Policy,
+    owner: &OwnerId,
+    class: Class,
+) -> Result<Recipients, SealError> {
+    let owner = policy.owner(owner).expect("owners come from this policy");
+    Recipients::parse(&owner.recipients_of(class))
+}

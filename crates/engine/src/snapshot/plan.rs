@@ -1,0 +1,254 @@
+//! What a run has to do: what was found, compared with what the last record holds.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use lifeboat_schema::{
+    CarriedVm, CarriedWhy, Digest, FailedVm, ObjectEntry, OwnerId, VaultId, VmEntry, VmSelector,
+};
+use lifeboat_vault::policy::Policy;
+
+use super::{SnapshotError, carried_vm};
+use crate::catalog::{Catalog, CatalogError, HeldVm};
+use crate::source::{Discovery, FoundVm, HostSource, SourceError};
+
+/// Bundles that may be alive for each 100 VMs. With the bodies this stays below 32 objects.
+const BUNDLES_PER_100_VMS: usize = 22;
+
+/// A VM to be captured.
+pub(super) struct ChangedVm {
+    pub key: String,
+    pub source: usize,
+    pub source_name: String,
+    pub found: FoundVm,
+    pub held: Option<HeldVm>,
+}
+
+/// A run's work.
+pub(super) struct Plan {
+    /// VMs found.
+    pub found: u64,
+    /// To be captured.
+    pub changed: Vec<ChangedVm>,
+    /// Their keys whose last entry may lend parts, and the bundles that it must not lend from.
+    pub reusable: Vec<(String, Arc<HashSet<Digest>>)>,
+    /// Unchanged: the last capture stands.
+    pub standing: Vec<HeldVm>,
+    /// Those of them whose row in the catalog changes all the same.
+    pub freshened: Vec<HeldVm>,
+    /// Not found any more, and all their objects are there.
+    pub vanished: Vec<HeldVm>,
+    /// Not looked at, because their source failed.
+    pub carried: Vec<(CarriedVm, HeldVm)>,
+    /// Places that could not be read.
+    pub failed: Vec<FailedVm>,
+    /// Keys that the next record no longer has: neither found nor intact.
+    pub gone: Vec<String>,
+}
+
+/// What each source found, in the order of the sources.
+pub(super) type Discoveries = Vec<(String, Result<Discovery, SourceError>)>;
+
+pub(super) async fn discover(sources: &[Arc<dyn HostSource>]) -> Result<Discoveries, String> {
+    let sources = sources.to_vec();
+    tokio::task::spawn_blocking(move || {
+        sources.iter().map(|source| (source.name(), source.discover())).collect::<Discoveries>()
+    })
+    .await
+    .map_err(|error| error.to_string())
+}
+
+/// Whether every object of a held VM may be named again.
+pub(super) fn is_intact(held: &HeldVm, intact: &HashMap<Digest, ObjectEntry>) -> bool {
+    // Knowledge that was dropped leaves no fingerprint.
+    !held.fingerprint.is_empty()
+        && intact.contains_key(&held.body)
+        && held.bundles.iter().all(|bundle| intact.contains_key(bundle))
+}
+
+/// The owner that selects a VM: the first one that does.
+pub(super) fn owner_of(
+    policy: &Policy,
+    vault: &VaultId,
+    name: &str,
+    guardian: Option<Digest>,
+) -> Option<OwnerId> {
+    let name = VmSelector::name_digest(vault, name);
+    let selects = |selector: &VmSelector| match selector {
+        VmSelector::All => true,
+        VmSelector::OwnerGuardian(thumbprint) => guardian == Some(*thumbprint),
+        VmSelector::Name(digest) => *digest == name,
+    };
+    policy.terms.owners.iter().find(|owner| owner.vms.iter().any(selects)).map(|owner| owner.id.clone())
+}
+
+pub(super) fn make(
+    discoveries: Discoveries,
+    held: Vec<HeldVm>,
+    intact: &HashMap<Digest, ObjectEntry>,
+    policy: &Policy,
+    vault: &VaultId,
+) -> Plan {
+    let mut plan = Plan {
+        found: 0,
+        changed: Vec::new(),
+        reusable: Vec::new(),
+        standing: Vec::new(),
+        freshened: Vec::new(),
+        vanished: Vec::new(),
+        carried: Vec::new(),
+        failed: Vec::new(),
+        gone: Vec::new(),
+    };
+    let mut held: BTreeMap<String, HeldVm> = held.into_iter().map(|vm| (vm.key.clone(), vm)).collect();
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut silent: HashMap<String, String> = HashMap::new();
+    for (index, (source_name, discovery)) in discoveries.into_iter().enumerate() {
+        let discovery = match discovery {
+            Ok(discovery) => discovery,
+            Err(error) => {
+                plan.failed.push(FailedVm {
+                    place: source_name.clone(),
+                    vm_id: None,
+                    error: error.to_string(),
+                });
+                silent.insert(source_name, error.to_string());
+                continue;
+            }
+        };
+        plan.failed.extend(discovery.problems.into_iter().map(|problem| FailedVm {
+            place: problem.place,
+            vm_id: None,
+            error: problem.error.to_string(),
+        }));
+        for found in discovery.vms {
+            plan.found += 1;
+            // Two copies of one VM on one host are two subjects: the second carries its place.
+            let mut key = found.vm_id.clone();
+            if taken.contains(&key) {
+                key = format!("{}@{}", found.vm_id, found.place);
+            }
+            if !taken.insert(key.clone()) {
+                let error = "it was found twice at this place".to_owned();
+                plan.failed.push(FailedVm { place: found.place, vm_id: Some(found.vm_id), error });
+                continue;
+            }
+            let known = held.remove(&key);
+            let stands = known.as_ref().is_some_and(|vm| {
+                is_intact(vm, intact)
+                    && vm.fingerprint == found.fingerprint()
+                    && owner_of(policy, vault, &vm.name, vm.owner_guardian).as_ref() == Some(&vm.owner)
+            });
+            match known {
+                Some(mut vm) if stands => {
+                    if vm.carried_since.take().is_some() || vm.source != source_name {
+                        vm.source.clone_from(&source_name);
+                        plan.freshened.push(vm.clone());
+                    }
+                    plan.standing.push(vm);
+                    // Kept beside it, so that compaction can have the VM read again.
+                    plan.changed.push(ChangedVm {
+                        key,
+                        source: index,
+                        source_name: source_name.clone(),
+                        found,
+                        held: None,
+                    });
+                }
+                known => plan.changed.push(ChangedVm {
+                    key,
+                    source: index,
+                    source_name: source_name.clone(),
+                    found,
+                    held: known,
+                }),
+            }
+        }
+    }
+    for (key, vm) in held {
+        if !is_intact(&vm, intact) {
+            plan.gone.push(key);
+        } else if let Some(error) = silent.get(&vm.source) {
+            let since = vm.carried_since.unwrap_or(vm.captured);
+            plan.carried.push((carried_vm(&vm, since, CarriedWhy::Failed, Some(error.clone())), vm));
+        } else {
+            plan.vanished.push(vm);
+        }
+    }
+    compact(&mut plan);
+    plan
+}
+
+/// Chooses VMs to be sealed anew although nothing changed, when their objects are too scattered; drops the
+/// other unchanged ones from the list of what is to be captured.
+fn compact(plan: &mut Plan) {
+    let others = || plan.carried.iter().map(|(_, held)| held).chain(&plan.vanished);
+    let mut uses: HashMap<Digest, (usize, bool)> = HashMap::new();
+    for vm in &plan.standing {
+        for bundle in &vm.bundles {
+            uses.entry(*bundle).or_default().0 += 1;
+        }
+    }
+    for vm in others() {
+        for bundle in &vm.bundles {
+            // A VM that cannot be read again keeps its bundles alive whatever is sealed anew.
+            uses.entry(*bundle).or_default().1 = true;
+        }
+    }
+    let vms = plan.changed.len() + plan.vanished.len() + plan.carried.len();
+    let limit = BUNDLES_PER_100_VMS * vms.div_ceil(100);
+    let mut victims: HashSet<Digest> = HashSet::new();
+    if uses.len() > limit {
+        let mut by_use: Vec<(usize, Digest)> = uses
+            .iter()
+            .filter(|(_, (_, pinned))| !pinned)
+            .map(|(bundle, (vms, _))| (*vms, *bundle))
+            .collect();
+        by_use.sort_unstable();
+        let excess = uses.len() - limit / 2;
+        victims.extend(by_use.into_iter().take(excess).map(|(_, bundle)| bundle));
+    }
+    let mut moved: HashMap<String, HeldVm> = HashMap::new();
+    plan.standing.retain(|vm| {
+        let moves = vm.bundles.iter().any(|bundle| victims.contains(bundle));
+        if moves {
+            moved.insert(vm.key.clone(), vm.clone());
+        }
+        !moves
+    });
+    let standing: HashSet<&str> = plan.standing.iter().map(|vm| vm.key.as_str()).collect();
+    plan.changed.retain(|vm| !standing.contains(vm.key.as_str()));
+    plan.freshened.retain(|vm| standing.contains(vm.key.as_str()));
+    let victims = Arc::new(victims);
+    for vm in &mut plan.changed {
+        if let Some(held) = moved.remove(&vm.key) {
+            vm.held = Some(held);
+        }
+        if vm.held.is_some() {
+            plan.reusable.push((vm.key.clone(), Arc::clone(&victims)));
+        }
+    }
+}
+
+/// What the last entries of changed VMs may lend: parts in bundles that are intact and not to be emptied.
+pub(super) fn previous_entries(
+    catalog: &Catalog,
+    reusable: &[(String, Arc<HashSet<Digest>>)],
+    intact: &HashMap<Digest, ObjectEntry>,
+) -> Result<HashMap<String, VmEntry>, SnapshotError> {
+    let mut entries = HashMap::new();
+    for (key, victims) in reusable {
+        let json = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
+        // An entry of an older program that cannot be read lends nothing.
+        let Some(mut entry) = json.and_then(|json| serde_json::from_slice::<VmEntry>(&json).ok()) else {
+            continue;
+        };
+        for artefact in &mut entry.artefacts {
+            artefact
+                .parts
+                .retain(|part| intact.contains_key(&part.object) && !victims.contains(&part.object));
+        }
+        entries.insert(key.clone(), entry);
+    }
+    Ok(entries)
+}

@@ -1,0 +1,94 @@
+//! `lifeboat vms`.
+
+use lifeboat_engine::inventory::{Inventory, by_vm};
+use lifeboat_schema::{Exit, Pairing, Role, VmSummary, VmsReport};
+
+use super::Context;
+use crate::error::CliError;
+use crate::kit::Kit;
+use crate::output;
+
+/// Lists the VMs, each with its newest captured state.
+#[derive(clap::Args)]
+pub(crate) struct Vms {}
+
+pub(crate) async fn run(context: &Context, _: &Vms) -> Result<Exit, CliError> {
+    let kit = Kit::open(&context.kit).await?;
+    let identity = kit.one_identity(&context.kit, &[Role::Audit, Role::Restore, Role::Escrow])?;
+    let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identity.identities);
+    let found = inventory.newest().await?;
+    no_access_if_nothing_opens(&inventory, &identity.path)?;
+    let vms: Vec<VmSummary> = by_vm(found)
+        .into_iter()
+        .map(|state| VmSummary {
+            newest: state.newest.summary(),
+            vm: state.newest.entry.vm.clone(),
+            carried: state.carried.map(|carried| carried.summary()),
+            other_hosts: state.other_hosts,
+        })
+        .collect();
+    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
+    findings.append(&mut inventory.findings);
+    kit.remember();
+    let report = VmsReport { vault: kit.vault.id.clone(), vms, findings };
+    if context.json {
+        output::json(&report);
+    } else {
+        print(&report);
+    }
+    Ok(Exit::of(&report.findings))
+}
+
+/// Says so when an identity opens none of the bodies that there are.
+pub(super) fn no_access_if_nothing_opens(
+    inventory: &Inventory<'_>,
+    identity: &std::path::Path,
+) -> Result<(), CliError> {
+    if inventory.had_bodies() && !inventory.opened_something() && inventory.findings.is_empty() {
+        return Err(CliError::new(
+            Exit::NoAccess,
+            format!(
+                "the identity {} opens nothing in this vault; give the one of the right vault, owner and role with --identity",
+                identity.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn print(report: &VmsReport) {
+    if report.vms.is_empty() {
+        output::line("The vault holds no VM yet. Enroll a host with `lifeboat host enroll`, and run its agent.");
+    } else {
+        let rows: Vec<Vec<String>> = report
+            .vms
+            .iter()
+            .map(|vm| {
+                vec![
+                    output::plain(&vm.vm.name),
+                    vm.vm.vm_id.clone(),
+                    output::plain(&vm.newest.host),
+                    vm.newest.captured.to_string(),
+                    state(vm),
+                    output::bytes(vm.newest.size_bytes),
+                ]
+            })
+            .collect();
+        output::table(&["NAME", "ID", "HOST", "CAPTURED", "VTPM STATE", "SIZE"], &rows);
+        output::line(format!("{} VMs", report.vms.len()));
+    }
+    output::findings(&report.findings);
+}
+
+fn state(vm: &VmSummary) -> String {
+    let pairing = match vm.vm.pairing {
+        Pairing::None => "none",
+        Pairing::CapturedTogether => "with its key protector",
+        Pairing::Mixed => "MIXED with its key protector",
+        Pairing::KeyProtectorMissing => "KEY PROTECTOR MISSING",
+    };
+    match vm.newest.carried {
+        Some(_) => format!("{pairing}, carried forward"),
+        None => pairing.to_owned(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Errors of the command: what happened, why, what to do, and with which exit code the process ends.
+
+use std::fmt;
+
+use lifeboat_agent::config::ConfigError;
+use lifeboat_engine::admin::AdminError;
+use lifeboat_engine::restore::RestoreError;
+use lifeboat_schema::Exit;
+use lifeboat_vault::key::KeyError;
+use lifeboat_vault::seal::SealError;
+use lifeboat_vault::store::StoreError;
+use lifeboat_vault::vault::VaultError;
+
+/// How a command failed.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub(crate) text: String,
+    pub(crate) exit: Exit,
+}
+
+impl CliError {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit }
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, text)
+    }
+
+    /// A file of this machine that could not be read or written.
+    pub(crate) fn file(path: &std::path::Path, did: &str, source: &std::io::Error) -> Self {
+        Self::new(Exit::Failed, format!("{} cannot be {did}: {source}", path.display()))
+    }
+
+    /// The same error with the file or thing that it is about.
+    pub(crate) fn about(self, place: impl fmt::Display) -> Self {
+        Self { text: format!("{place}: {}", self.text), ..self }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<VaultError> for CliError {
+    fn from(error: VaultError) -> Self {
+        let exit = error.exit();
+        let hint = match &error {
+            VaultError::Seal(SealError::NoMatch) => {
+                ". Give the identity of the right role and owner with --identity; `lifeboat check` says which roles there are"
+            }
+            _ => "",
+        };
+        Self::new(exit, format!("{error}{hint}"))
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        VaultError::from(error).into()
+    }
+}
+
+impl From<KeyError> for CliError {
+    fn from(error: KeyError) -> Self {
+        Self::new(Exit::NoAccess, error.to_string())
+    }
+}
+
+impl From<SealError> for CliError {
+    fn from(error: SealError) -> Self {
+        VaultError::from(error).into()
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Usage, error.to_string())
+    }
+}
+
+impl From<AdminError> for CliError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Vault(error) => error.into(),
+            AdminError::NotAnAdmin(_) => Self::new(Exit::NoAccess, error.to_string()),
+            AdminError::LedgerDamaged(_) => Self::new(Exit::Damage, error.to_string()),
+            AdminError::Seal(error) => error.into(),
+            other => Self::new(Exit::Usage, other.to_string()),
+        }
+    }
+}
+
+impl From<RestoreError> for CliError {
+    fn from(error: RestoreError) -> Self {
+        let exit = match &error {
+            RestoreError::Vault(error) => error.exit(),
+            RestoreError::Exists { .. } => Exit::Usage,
+            RestoreError::BadPath { .. } | RestoreError::WrongDigest { .. } => Exit::Damage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

@@ -1,0 +1,174 @@
+//! What there is to protect: the table of DESIGN section 1, as data.
+//!
+//! Audit, explain and the recovery walk print from this table, so that no two of them tell a different story.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Class;
+
+/// What a captured file or secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ArtefactKind {
+    /// VMCX: configuration of a VM.
+    Configuration,
+    /// VMRS: runtime state of a VM, as far as known with VM key protector and vTPM state.
+    RuntimeState,
+    /// VMGS: guest state of a VM.
+    GuestState,
+    /// VMCX of a checkpoint.
+    CheckpointConfiguration,
+    /// VMRS of a checkpoint.
+    CheckpointRuntimeState,
+    /// VMGS of a checkpoint.
+    CheckpointGuestState,
+    /// First bytes of a virtual disk: identity and structures, no content.
+    DiskHead,
+    /// A file of the VM that this program does not understand, kept byte-exact.
+    Other,
+}
+
+/// Whether and how an artefact could be had again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recreatable {
+    /// It is unique.
+    No,
+    /// It can be made again from something else.
+    Yes,
+    /// It can, if what it was made from is held.
+    IfIngredientsHeld,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ArtefactRow {
+    /// What it is called.
+    pub name: &'static str,
+    /// Where it lies.
+    pub lies: &'static str,
+    /// Whether it could be had again.
+    pub recreatable: Recreatable,
+    /// How, or why not.
+    pub how: &'static str,
+    /// What its loss means.
+    pub if_lost: &'static str,
+    /// What its theft means; empty when nothing.
+    pub if_stolen: &'static str,
+    /// The class it is sealed under.
+    pub class: Class,
+}
+
+/// The table: every artefact that a VM with a vTPM depends on.
+pub const ARTEFACTS: &[ArtefactRow] = &[
+    ArtefactRow {
+        name: "VM configuration, runtime state, guest state, checkpoints",
+        lies: "host",
+        recreatable: Recreatable::No,
+        how: "a VM can be built anew, but not with this vTPM",
+        if_lost: "the VM must be rebuilt and its vTPM is gone",
+        if_stolen: "",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "vTPM state",
+        lies: "host: runtime state (VMRS) as far as known, or guest state (VMGS)",
+        recreatable: Recreatable::No,
+        how: "unique, and it changes over the VM's whole life",
+        if_lost: "the disk asks for its recovery password; without one the data are gone",
+        if_stolen: "",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "VM key protector, and last known good",
+        lies: "host: written together with the vTPM state",
+        recreatable: Recreatable::No,
+        how: "rolled at every start; a new one does not open the old vTPM state",
+        if_lost: "the vTPM state cannot be decrypted",
+        if_stolen: "with a stolen guardian key, old ones in backups open",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "guardians (public certificates)",
+        lies: "VM key protector, HGS metadata, host store",
+        recreatable: Recreatable::Yes,
+        how: "from HGS metadata",
+        if_lost: "an annoyance",
+        if_stolen: "",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "local guardian certificates with private keys",
+        lies: "host store \"Shielded VM Local Certificates\"",
+        recreatable: Recreatable::No,
+        how: "the keys exist only there",
+        if_lost: "every local-mode vTPM of that host",
+        if_stolen: "every local-mode vTPM of that host",
+        class: Class::Secret,
+    },
+    ArtefactRow {
+        name: "owner guardian private keys",
+        lies: "the owner's PFX files",
+        recreatable: Recreatable::No,
+        how: "the keys exist only there",
+        if_lost: "no second way into the vTPM",
+        if_stolen: "all VMs of that owner",
+        class: Class::Secret,
+    },
+    ArtefactRow {
+        name: "BitLocker recovery secrets",
+        lies: "AD DS, Entra ID, MBAM, files, paper",
+        recreatable: Recreatable::No,
+        how: "only while the volume can still be unlocked another way",
+        if_lost: "with the vTPM lost too: all encrypted volumes",
+        if_stolen: "that volume",
+        class: Class::Secret,
+    },
+    ArtefactRow {
+        name: "BitLocker (FVE) metadata, every generation",
+        lies: "virtual disk",
+        recreatable: Recreatable::No,
+        how: "written by BitLocker alone",
+        if_lost: "even a right key opens nothing",
+        if_stolen: "with an old key: today's disk",
+        class: Class::DiskHead,
+    },
+    ArtefactRow {
+        name: "shielding data (PDK) and its ingredients",
+        lies: "owner",
+        recreatable: Recreatable::IfIngredientsHeld,
+        how: "from answer file, RDP certificate, policy and volume signature catalog; an .ebek needs this very file",
+        if_lost: "an annoyance, or the last way in",
+        if_stolen: "the secrets in it",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "volume signature catalog (VSC)",
+        lies: "template disk",
+        recreatable: Recreatable::Yes,
+        how: "from its template disk",
+        if_lost: "an annoyance",
+        if_stolen: "",
+        class: Class::Machine,
+    },
+    ArtefactRow {
+        name: "shielded template disk's signing certificate",
+        lies: "library; owner",
+        recreatable: Recreatable::No,
+        how: "the disk can be made again, the certificate cannot",
+        if_lost: "old shielding data trust no new disk",
+        if_stolen: "shielding data that trust it must be edited",
+        class: Class::Secret,
+    },
+    ArtefactRow {
+        name: "HGS server state",
+        lies: "HGS",
+        recreatable: Recreatable::No,
+        how: "exported by its administrator under a password",
+        if_lost: "every VM must be re-keyed by its owner",
+        if_stolen: "encrypted by its export password",
+        class: Class::Machine,
+    },
+];

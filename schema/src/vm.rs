@@ -1,0 +1,140 @@
+//! What is known of one VM from its files: the audit's view, which holds no secret and no content.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// A VM as its captured files describe it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VmRecord {
+    /// The VM's id: a GUID in lower case without braces.
+    pub vm_id: String,
+    /// The VM's name.
+    pub name: String,
+    /// 1 or 2, where the configuration says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u8>,
+    /// Configuration version, such as `10.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_version: Option<String>,
+    /// How its files lay on the host.
+    pub layout: Layout,
+    /// Folder that they lay in, as the source names it.
+    pub place: String,
+    /// Security settings of the configuration.
+    pub security: SecuritySettings,
+    /// vTPM state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<StateValue>,
+    /// VM key protector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_protector: Option<StateValue>,
+    /// Last known good VM key protector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_good_key_protector: Option<StateValue>,
+    /// Whether VM key protector and vTPM state come from one file copy.
+    pub pairing: Pairing,
+    /// Virtual disks that the configuration names.
+    pub disks: Vec<DiskEntry>,
+    /// Path of the guest-state file that the configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_state_path: Option<String>,
+    /// Checkpoints, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointEntry>,
+    /// What about these files a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+/// How the files of a VM lay on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// `Virtual Machines`, `Snapshots` and disks of many VMs below one root.
+    Live,
+    /// One folder per VM, as Export-VM writes it.
+    Export,
+}
+
+/// Security settings; a setting that the configuration does not carry is absent, which Hyper-V takes for false.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecuritySettings {
+    /// A vTPM is present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm_enabled: Option<bool>,
+    /// The shielded policy applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shielding_requested: Option<bool>,
+    /// State and migration traffic are encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypt_state_and_migration: Option<bool>,
+    /// Secure Boot is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
+    /// Id of the Secure Boot template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot_template: Option<String>,
+}
+
+/// A value found in a configuration or runtime-state file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateValue {
+    /// BLAKE3 digest of the value's bytes.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+    /// Captured file that holds it, as its artefact's path.
+    pub file: String,
+    /// Key in that file.
+    pub key: String,
+}
+
+/// What can be said of VM key protector and vTPM state belonging together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// The VM has no vTPM state.
+    None,
+    /// Both were read from one copy of one file.
+    CapturedTogether,
+    /// They stand in different files of one capture.
+    Mixed,
+    /// vTPM state without a VM key protector.
+    KeyProtectorMissing,
+}
+
+/// A virtual disk by its place in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskEntry {
+    /// `ide` or `scsi`.
+    pub controller: String,
+    /// Number of the controller.
+    pub controller_number: u32,
+    /// Number of the drive on it.
+    pub drive: u32,
+    /// Path as the host knows it.
+    pub path: String,
+}
+
+/// A checkpoint whose configuration was captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointEntry {
+    /// The checkpoint's id: a GUID in lower case without braces.
+    pub id: String,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its vTPM state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtpm: Option<StateValue>,
+    /// Its VM key protector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_protector: Option<StateValue>,
+}
