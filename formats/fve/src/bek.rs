@@ -95,7 +95,8 @@ impl ExternalKey {
         if let Some(volume_id) = self.volume_id {
             datums.extend_from_slice(&write::datum(Role::VOLUME_ID, DatumType::GUID, &volume_id.0));
         }
-        let header = DatasetHeader { id: self.id, next_nonce: 1, created: self.saved, ..DatasetHeader::default() };
+        let header =
+            DatasetHeader { id: self.id, next_nonce: 1, created: self.saved, ..DatasetHeader::default() };
         let file = zeroize::Zeroizing::new(header.encode(&datums));
         zeroize::Zeroize::zeroize(&mut datums);
         file

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 
 use crate::error::{Corruption, Error};
 use crate::layout::{
-    BOOT_SECTOR_BYTES, BYTES_PER_SECTOR_OFFSET, DEFAULT_SECTOR_SIZE, EOW_INFORMATION_OFFSET_GUID, FVE_SIGNATURE,
-    INFORMATION_OFFSET_GUID, MAX_SECTOR_SIZE, MAX_VOLUME_BYTES, METADATA_COPIES, METADATA_REGION_BYTES,
-    METADATA_REGION_BYTES_V1, OEM_ID_OFFSET, SECTORS_PER_CLUSTER_OFFSET, TO_GO_GUID_OFFSET, TO_GO_OEM_ID,
-    VISTA_METADATA_CLUSTER_OFFSET,
+    BOOT_SECTOR_BYTES, BYTES_PER_SECTOR_OFFSET, DEFAULT_SECTOR_SIZE, EOW_INFORMATION_OFFSET_GUID,
+    FVE_SIGNATURE, INFORMATION_OFFSET_GUID, MAX_SECTOR_SIZE, MAX_VOLUME_BYTES, METADATA_COPIES,
+    METADATA_REGION_BYTES, METADATA_REGION_BYTES_V1, OEM_ID_OFFSET, SECTORS_PER_CLUSTER_OFFSET,
+    TO_GO_GUID_OFFSET, TO_GO_OEM_ID, VISTA_METADATA_CLUSTER_OFFSET,
 };
 
 /// Which of the layouts a volume has (FORMAT.md 1).
@@ -67,7 +67,8 @@ impl BootSector {
                 Some([eow_first, eow_second]),
             );
         }
-        if let Some((position, offsets)) = offsets_behind::<METADATA_COPIES>(sector, &INFORMATION_OFFSET_GUID) {
+        if let Some((position, offsets)) = offsets_behind::<METADATA_COPIES>(sector, &INFORMATION_OFFSET_GUID)
+        {
             let to_go = position == TO_GO_GUID_OFFSET || oem == TO_GO_OEM_ID;
             let format = if to_go { VolumeFormat::ToGo } else { VolumeFormat::Standard };
             return Self::build(sector, format, &offsets, None);
@@ -136,7 +137,10 @@ fn read_u64(bytes: &[u8], offset: usize) -> u64 {
 }
 
 /// Finds the GUID and reads `N` offsets behind it.
-fn offsets_behind<const N: usize>(sector: &[u8; BOOT_SECTOR_BYTES], guid: &[u8; 16]) -> Option<(usize, [u64; N])> {
+fn offsets_behind<const N: usize>(
+    sector: &[u8; BOOT_SECTOR_BYTES],
+    guid: &[u8; 16],
+) -> Option<(usize, [u64; N])> {
     let position = sector.windows(guid.len() + N * 8).position(|window| window.starts_with(guid))?;
     Some((position, core::array::from_fn(|index| read_u64(sector, position + guid.len() + index * 8))))
 }

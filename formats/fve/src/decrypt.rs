@@ -9,9 +9,7 @@ use core::ops::Range;
 
 use crate::cipher::SectorCipher;
 use crate::error::{Error, ReadError};
-use crate::layout::{
-    MAX_SECTOR_SIZE, NTFS_OEM_ID, OEM_ID_OFFSET, VISTA_METADATA_CLUSTER_OFFSET,
-};
+use crate::layout::{MAX_SECTOR_SIZE, NTFS_OEM_ID, OEM_ID_OFFSET, VISTA_METADATA_CLUSTER_OFFSET};
 use crate::map::{Content, Extent, VolumeMap};
 use crate::metadata::EncryptionMethod;
 use crate::unlock::VolumeKey;
@@ -60,7 +58,8 @@ impl<R: ReadAt> DecryptedVolume<R> {
     /// # Errors
     /// [`Error::Missing`] when the bytes lie behind the end of the medium, [`Error::Read`], [`Error::NoVolumeKey`].
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let end = offset.checked_add(buffer.len() as u64).filter(|&end| end <= crate::layout::MAX_VOLUME_BYTES);
+        let end =
+            offset.checked_add(buffer.len() as u64).filter(|&end| end <= crate::layout::MAX_VOLUME_BYTES);
         let end = end.ok_or(Error::Missing {
             physical_offset: offset,
             length: buffer.len() as u64,
@@ -129,8 +128,10 @@ impl<R: ReadAt> DecryptedVolume<R> {
         let mut done = 0;
         while done < buffer.len() {
             let at = offset + done as u64;
-            let have =
-                self.reader.read_at(at, &mut buffer[done..]).map_err(|source| Error::Read { offset: at, source })?;
+            let have = self
+                .reader
+                .read_at(at, &mut buffer[done..])
+                .map_err(|source| Error::Read { offset: at, source })?;
             if have == 0 {
                 let medium_length = self.reader.size_bytes();
                 return Err(Error::Missing { physical_offset: offset, length, medium_length });

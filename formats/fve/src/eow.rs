@@ -46,16 +46,26 @@ fn check_crc(what: &'static str, bytes: &[u8], hole: usize, found: u32) -> Resul
 }
 
 fn in_range(what: &'static str, value: u64, min: u64, max: u64) -> Result<u64, Corruption> {
-    if (min..=max).contains(&value) { Ok(value) } else { Err(Corruption::OutOfRange { what, value, min, max }) }
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Corruption::OutOfRange { what, value, min, max })
+    }
 }
 
 fn read<T: FromBytes>(what: &'static str, bytes: &[u8]) -> Result<T, Corruption> {
-    T::read_from_prefix(bytes)
-        .map(|(raw, _)| raw)
-        .map_err(|_| Corruption::Truncated { what, need: size_of::<T>(), have: bytes.len() })
+    T::read_from_prefix(bytes).map(|(raw, _)| raw).map_err(|_| Corruption::Truncated {
+        what,
+        need: size_of::<T>(),
+        have: bytes.len(),
+    })
 }
 
-fn slice<'a>(what: &'static str, bytes: &'a [u8], range: core::ops::Range<usize>) -> Result<&'a [u8], Corruption> {
+fn slice<'a>(
+    what: &'static str,
+    bytes: &'a [u8],
+    range: core::ops::Range<usize>,
+) -> Result<&'a [u8], Corruption> {
     let need = range.end;
     bytes.get(range).ok_or(Corruption::Truncated { what, need, have: bytes.len() })
 }
@@ -72,9 +82,11 @@ impl EowInformation {
         if raw.signature != EOW_SIGNATURE {
             return Err(Corruption::Signature { what: WHAT });
         }
-        let regions = in_range("the number of regions", raw.region_count.get().into(), 1, MAX_EOW_REGIONS as u64)?;
+        let regions =
+            in_range("the number of regions", raw.region_count.get().into(), 1, MAX_EOW_REGIONS as u64)?;
         let need = HEADER + regions as usize * size_of::<u64>();
-        let size = in_range("the information block size", raw.size.get().into(), need as u64, u16::MAX.into())?;
+        let size =
+            in_range("the information block size", raw.size.get().into(), need as u64, u16::MAX.into())?;
         let block = slice(WHAT, bytes, 0..size as usize)?;
         check_crc(WHAT, block, offset_of!(RawEowInformation, crc32), raw.crc32.get())?;
         let chunk = raw.chunk_size.get();
@@ -91,7 +103,12 @@ impl EowInformation {
             log_size_bytes: raw.log_size.get(),
             size_bytes: raw.size.get(),
             copies: raw.copies.map(|offset| offset.get()),
-            bitmap_offsets: block[HEADER..need].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect(),
+            bitmap_offsets: block[HEADER..need]
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| u64::from_le_bytes(*bytes))
+                .collect(),
         })
     }
 }
@@ -132,7 +149,8 @@ impl EowBitmap {
         let header = size_of::<RawEowBitmap>() as u64;
         let size = in_range("the bitmap size", raw.size.get().into(), header, MAX_EOW_BITMAP_BYTES as u64)?;
         let block = slice(WHAT, bytes, 0..size as usize)?;
-        let first_record = in_range("the first record offset", raw.record_offsets[0].get().into(), header, size)?;
+        let first_record =
+            in_range("the first record offset", raw.record_offsets[0].get().into(), header, size)?;
         let head = &block[..first_record as usize];
         check_crc(WHAT, head, offset_of!(RawEowBitmap, crc32), raw.crc32.get())?;
         let offset = in_range("the region offset", raw.region_offset.get(), 0, MAX_VOLUME_BYTES)?;

@@ -34,7 +34,10 @@ pub enum Error {
         copies: Vec<CopyReport>,
     },
     /// No BitLocker protector of the kind that the credential opens.
-    #[error("this volume has no BitLocker protector that a {wanted} opens; it has: {}", ProtectorList(present))]
+    #[error(
+        "this volume has no BitLocker protector that a {wanted} opens; it has: {}",
+        ProtectorList(present)
+    )]
     NoMatchingProtector {
         /// The kind of credential.
         wanted: &'static str,
@@ -59,7 +62,9 @@ pub enum Error {
     #[error("the volume key (FVEK) does not open with the volume master key of this metadata")]
     VolumeKeyNotOpened,
     /// The volume is encrypted by the drive itself; there is no software key.
-    #[error("the drive encrypts in hardware (eDrive): the metadata holds no software volume key and nothing can be decrypted here")]
+    #[error(
+        "the drive encrypts in hardware (eDrive): the metadata holds no software volume key and nothing can be decrypted here"
+    )]
     HardwareEncrypted,
     /// The cipher is not known to this crate.
     #[error("the encryption method {method} is not supported")]
@@ -78,13 +83,17 @@ pub enum Error {
         have: usize,
     },
     /// A volume key was recovered, but nothing on this disk could be recognised with it.
-    #[error("the volume key could not be proved on this disk: {examined} encrypted sectors examined, none recognised")]
+    #[error(
+        "the volume key could not be proved on this disk: {examined} encrypted sectors examined, none recognised"
+    )]
     NotProvenOnData {
         /// Sectors looked at.
         examined: u64,
     },
     /// A range of the volume lies behind the end of the medium.
-    #[error("bytes {physical_offset}..+{length} of the volume lie behind the end of the medium ({medium_length} bytes)")]
+    #[error(
+        "bytes {physical_offset}..+{length} of the volume lie behind the end of the medium ({medium_length} bytes)"
+    )]
     Missing {
         /// First missing byte on the medium.
         physical_offset: u64,
@@ -227,7 +236,9 @@ pub enum Corruption {
     #[error("the key package holds no sealed volume key with a BitLocker protector")]
     NoSealedKey,
     /// Neither encrypt-on-write information block is valid.
-    #[error("the volume is being converted (encrypt-on-write) and neither of its two information blocks is valid")]
+    #[error(
+        "the volume is being converted (encrypt-on-write) and neither of its two information blocks is valid"
+    )]
     NoEowInformation,
     /// Neither record of an encrypt-on-write bitmap is valid.
     #[error("encrypt-on-write region {region} has no valid bitmap record")]

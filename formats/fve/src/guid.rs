@@ -105,7 +105,8 @@ mod tests {
         let text = guid.to_string();
         assert_eq!(text.parse(), Ok(guid));
         assert_eq!(alloc::format!("{{{}}}", text.to_uppercase()).parse(), Ok(guid));
-        for bad in ["", "{}", &text[1..], &text.replace('-', "0"), "64311dea-4587-4029-924a-ba29964799\u{e9}"] {
+        for bad in ["", "{}", &text[1..], &text.replace('-', "0"), "64311dea-4587-4029-924a-ba29964799\u{e9}"]
+        {
             assert_eq!(bad.parse::<Guid>(), Err(ParseGuidError), "{bad}");
         }
     }

@@ -41,8 +41,10 @@ impl KeyPackage {
         };
         let dataset = Dataset::parse(dataset)?;
         let protectors = dataset.datums.iter().filter(|datum| datum.datum_type == DatumType::VMK_INFO);
-        let volume_keys =
-            dataset.datums.iter().filter(|datum| datum.role == Role::FVEK && datum.datum_type == DatumType::SEALED_BOX);
+        let volume_keys = dataset
+            .datums
+            .iter()
+            .filter(|datum| datum.role == Role::FVEK && datum.datum_type == DatumType::SEALED_BOX);
         let package = Self {
             volume_id: dataset.id,
             method: dataset.method,

@@ -24,6 +24,7 @@ mod eow;
 mod error;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod fuzzing;
 mod guid;
 mod key_package;
 pub mod layout;
@@ -69,6 +70,4 @@ pub use suspend::SuspendedCopy;
 pub use time_shift::TimeShifted;
 pub use unlock::{Attempt, AttemptFailure, AttemptReport, Credential, Password, Unlocked, VolumeKey};
 pub use values::{BackupInfo, KeyType, KeyValue, SealedBox, StretchKey, UseKey, Virtualization};
-pub use volume::{
-    CopyReport, CopyStatus, OpenedVolume, ReadAt, Volume, VolumeState, find_metadata,
-};
+pub use volume::{CopyReport, CopyStatus, OpenedVolume, ReadAt, Volume, VolumeState, find_metadata};

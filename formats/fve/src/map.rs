@@ -275,7 +275,12 @@ fn stored(encrypted: bool, physical_offset: u64) -> Content {
 /// Checks that a place is aligned and within any volume.
 fn place(what: &'static str, offset: u64, length: u64, sector: u64) -> Result<(), Corruption> {
     if offset > MAX_VOLUME_BYTES || length > MAX_VOLUME_BYTES {
-        return Err(Corruption::OutOfRange { what, value: offset.max(length), min: 0, max: MAX_VOLUME_BYTES });
+        return Err(Corruption::OutOfRange {
+            what,
+            value: offset.max(length),
+            min: 0,
+            max: MAX_VOLUME_BYTES,
+        });
     }
     if !offset.is_multiple_of(sector) {
         return Err(Corruption::Unaligned { what, value: offset, unit: sector });
@@ -297,7 +302,11 @@ fn disjoint(mut ranges: Vec<(Range<u64>, Reserved)>) -> Vec<(Range<u64>, Reserve
         .collect()
 }
 
-fn conversion(boot: &BootSector, metadata: &Metadata, eow: Option<EowState>) -> Result<Conversion, Corruption> {
+fn conversion(
+    boot: &BootSector,
+    metadata: &Metadata,
+    eow: Option<EowState>,
+) -> Result<Conversion, Corruption> {
     let sector = u64::from(boot.sector_size);
     if metadata.current_state == ConversionState::DECRYPTED {
         return Ok(Conversion::AllPlain);

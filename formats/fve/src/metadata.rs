@@ -17,8 +17,8 @@ use crate::datum::{Datum, DatumType, Role};
 use crate::error::Corruption;
 use crate::guid::{FileTime, Guid};
 use crate::layout::{
-    FVE_SIGNATURE, KEY_BYTES, MAX_INFORMATION_BYTES, METADATA_COPIES, RawDataset, RawInformation, RawValidation,
-    VERSION_SEVEN, VERSION_VISTA,
+    FVE_SIGNATURE, KEY_BYTES, MAX_INFORMATION_BYTES, METADATA_COPIES, RawDataset, RawInformation,
+    RawValidation, VERSION_SEVEN, VERSION_VISTA,
 };
 use crate::protector::{ProtectionType, Protector, ProtectorSummary};
 use crate::secret::SecretBytes;
@@ -213,7 +213,9 @@ impl Metadata {
         match (datum.role, datum.datum_type) {
             (_, DatumType::VMK_INFO) => self.protectors.push(Protector::parse(datum)?),
             (Role::FVEK, DatumType::SEALED_BOX) => self.volume_keys.push(SealedBox::parse(datum.body())?),
-            (_, DatumType::VIRTUALIZATION) => self.virtualization = Some(Virtualization::parse(datum.body())?),
+            (_, DatumType::VIRTUALIZATION) => {
+                self.virtualization = Some(Virtualization::parse(datum.body())?)
+            }
             (Role::DESCRIPTION, DatumType::UNICODE) => self.description = Some(values::text(datum.body())),
             _ => {}
         }
@@ -304,7 +306,9 @@ fn parse_validation(version: u16, behind: &[u8]) -> ValidationDatum {
     }
     let Ok((datum, _)) = Datum::parse(behind) else { return ValidationDatum::Absent };
     match datum.datum_type {
-        DatumType::SEALED_BOX => SealedBox::parse(datum.body()).map_or(ValidationDatum::Absent, ValidationDatum::Sealed),
+        DatumType::SEALED_BOX => {
+            SealedBox::parse(datum.body()).map_or(ValidationDatum::Absent, ValidationDatum::Sealed)
+        }
         DatumType::KEY => KeyValue::parse(datum.body())
             .ok()
             .filter(|key| key.key_type == KeyType::HASH)

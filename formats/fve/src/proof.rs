@@ -92,10 +92,7 @@ impl NtfsGeometry {
         let number = |at: usize| Some(u64::from_le_bytes(*sector.get(at..)?.first_chunk()?));
         let sector_size = u64::from(u16::from_le_bytes(*sector.get(11..)?.first_chunk()?));
         let cluster = sector_size * u64::from(*sector.get(13)?);
-        Some(Self {
-            mft: number(48)?.checked_mul(cluster),
-            backup: number(40)?.checked_mul(sector_size),
-        })
+        Some(Self { mft: number(48)?.checked_mul(cluster), backup: number(40)?.checked_mul(sector_size) })
     }
 }
 

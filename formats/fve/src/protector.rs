@@ -11,7 +11,7 @@ use core::fmt;
 use crate::datum::{Datum, DatumType};
 use crate::error::Corruption;
 use crate::guid::{FileTime, Guid};
-use crate::layout::{RawVmkInfo, KEY_BYTES};
+use crate::layout::{KEY_BYTES, RawVmkInfo};
 use crate::secret::Key256;
 use crate::values::{self, BackupInfo, KeyType, KeyValue, SealedBox, StretchKey, UseKey};
 
@@ -196,7 +196,10 @@ impl Protector {
 
 impl fmt::Debug for Protector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Protector").field("id", &self.id).field("protection", &self.protection).finish_non_exhaustive()
+        f.debug_struct("Protector")
+            .field("id", &self.id)
+            .field("protection", &self.protection)
+            .finish_non_exhaustive()
     }
 }
 

@@ -111,10 +111,8 @@ fn open(
     sealed: Option<&SealedBox>,
     vmk: &Vmk,
 ) -> Result<(KeyType, crate::secret::SecretBytes), ReadBackFailure> {
-    let key = sealed
-        .ok_or(ReadBackFailure::NotKept)?
-        .open(vmk.key())
-        .map_err(|_| ReadBackFailure::NotOpened)?;
+    let key =
+        sealed.ok_or(ReadBackFailure::NotKept)?.open(vmk.key()).map_err(|_| ReadBackFailure::NotOpened)?;
     Ok((key.key_type, key.bytes))
 }
 

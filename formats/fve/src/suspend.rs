@@ -56,8 +56,10 @@ impl Metadata {
         }
         let sealed = nonces.seal_key(clear_key, KeyType::VMK, vmk.key().expose());
         let key = Zeroizing::new(write::key_datum(Role::PROPERTY, KeyType::CLEAR, clear_key.expose()));
-        let properties = Zeroizing::new([key.as_slice(), &write::box_datum(Role::PROPERTY, &sealed)].concat());
-        let protector = Zeroizing::new(vmk_info(id, now, ProtectionType::CLEAR_KEY, CLEAR_KEY_FLAGS, &properties));
+        let properties =
+            Zeroizing::new([key.as_slice(), &write::box_datum(Role::PROPERTY, &sealed)].concat());
+        let protector =
+            Zeroizing::new(vmk_info(id, now, ProtectionType::CLEAR_KEY, CLEAR_KEY_FLAGS, &properties));
         datums.extend_from_slice(&protector);
         let validation_nonce = nonces.take();
         let dataset = Zeroizing::new(

@@ -35,7 +35,8 @@ impl Password {
     /// Returns the key that goes into the stretch: SHA-256 twice over the UTF-16LE text without NUL.
     #[must_use]
     pub fn user_key(&self) -> Key256 {
-        let units: Zeroizing<Vec<u8>> = Zeroizing::new(self.0.encode_utf16().flat_map(u16::to_le_bytes).collect());
+        let units: Zeroizing<Vec<u8>> =
+            Zeroizing::new(self.0.encode_utf16().flat_map(u16::to_le_bytes).collect());
         Key256::new(sha256(&sha256(&units)))
     }
 }
@@ -73,7 +74,9 @@ impl Credential {
                     && protector.stretch.as_ref().is_some_and(|stretch| stretch.key_type == key_type))
         };
         match self {
-            Self::RecoveryPassword(_) => stretches(KeyType::STRETCH_RECOVERY, ProtectionType::RECOVERY_PASSWORD),
+            Self::RecoveryPassword(_) => {
+                stretches(KeyType::STRETCH_RECOVERY, ProtectionType::RECOVERY_PASSWORD)
+            }
             Self::Password(_) => stretches(KeyType::STRETCH_PASSWORD, ProtectionType::PASSWORD),
             Self::ExternalKey(_) => protector.protection == ProtectionType::EXTERNAL_KEY,
             Self::ClearKey => protector.protection == ProtectionType::CLEAR_KEY,
@@ -149,18 +152,22 @@ impl Attempt<'_> {
     fn vmk(&self) -> Result<Vmk, AttemptFailure> {
         let sealed = self.protector.vmk.as_ref().ok_or(AttemptFailure::Incomplete { what: "sealed VMK" })?;
         match self.credential {
-            Credential::RecoveryPassword(password) => open_vmk(sealed, &self.stretched(&password.user_key())?),
+            Credential::RecoveryPassword(password) => {
+                open_vmk(sealed, &self.stretched(&password.user_key())?)
+            }
             Credential::Password(password) => open_vmk(sealed, &self.stretched(&password.user_key())?),
             Credential::ExternalKey(external) => open_vmk(sealed, &external.key),
             Credential::ClearKey => {
-                let key = self.protector.clear_key().ok_or(AttemptFailure::Incomplete { what: "clear key" })?;
+                let key =
+                    self.protector.clear_key().ok_or(AttemptFailure::Incomplete { what: "clear key" })?;
                 open_vmk(sealed, key)
             }
         }
     }
 
     fn stretched(&self, user_key: &Key256) -> Result<Key256, AttemptFailure> {
-        let parameters = self.protector.stretch.as_ref().ok_or(AttemptFailure::Incomplete { what: "salt" })?;
+        let parameters =
+            self.protector.stretch.as_ref().ok_or(AttemptFailure::Incomplete { what: "salt" })?;
         if parameters.is_pbkdf2() {
             return Err(AttemptFailure::UnsupportedKdf { flags: parameters.flags });
         }
@@ -257,7 +264,8 @@ pub(crate) fn open_volume_key(
     if sealed.is_empty() {
         return Err(Error::NoVolumeKey { method });
     }
-    let value = sealed.iter().find_map(|sealed| sealed.open(vmk.key()).ok()).ok_or(Error::VolumeKeyNotOpened)?;
+    let value =
+        sealed.iter().find_map(|sealed| sealed.open(vmk.key()).ok()).ok_or(Error::VolumeKeyNotOpened)?;
     // The method inside the box is authenticated, the one in the header only by the validation.
     let inside = EncryptionMethod(value.key_type.0);
     let method = if inside.name() == "unknown" { method } else { inside };

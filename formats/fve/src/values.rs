@@ -14,8 +14,8 @@ use crate::datum::{Datum, DatumType, Role};
 use crate::error::Corruption;
 use crate::guid::{FileTime, Guid};
 use crate::layout::{
-    KEY_FLAG_PBKDF2, MAC_BYTES, NONCE_BYTES, RawBackupInfo, RawKey, RawSealedBox, RawStretchKey, RawVirtualization,
-    SALT_BYTES,
+    KEY_FLAG_PBKDF2, MAC_BYTES, NONCE_BYTES, RawBackupInfo, RawKey, RawSealedBox, RawStretchKey,
+    RawVirtualization, SALT_BYTES,
 };
 use crate::secret::SecretBytes;
 
@@ -241,7 +241,8 @@ impl BackupInfo {
 /// Parses the body of a UNICODE datum: UTF-16LE up to the first NUL; unpaired surrogates are replaced.
 #[must_use]
 pub(crate) fn text(body: &[u8]) -> String {
-    let units = body.as_chunks::<2>().0.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);
+    let units =
+        body.as_chunks::<2>().0.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);
     char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 

@@ -156,7 +156,8 @@ impl<R: ReadAt> Volume<R> {
     /// [`Error::NotBitLocker`], [`Error::NoUsableMetadata`] with the report of each copy, [`Error::Read`] when sector
     /// 0 cannot be read.
     pub fn open(reader: R) -> Result<Self, Error> {
-        let sector = read_up_to(&reader, 0, BOOT_SECTOR_BYTES).map_err(|source| Error::Read { offset: 0, source })?;
+        let sector =
+            read_up_to(&reader, 0, BOOT_SECTOR_BYTES).map_err(|source| Error::Read { offset: 0, source })?;
         let boot = BootSector::parse(&sector)?;
         let mut volume = Self { reader, boot, copies: Vec::new(), metadata: Vec::new() };
         let mut offsets = volume.boot.metadata_offsets.clone();
@@ -198,7 +199,11 @@ impl<R: ReadAt> Volume<R> {
                 if known.is_none() {
                     self.metadata.push(metadata);
                 }
-                if known == Some(0) || self.metadata.len() == 1 { CopyStatus::Good } else { CopyStatus::Differs }
+                if known == Some(0) || self.metadata.len() == 1 {
+                    CopyStatus::Good
+                } else {
+                    CopyStatus::Differs
+                }
             }
             Ok(Err(corruption)) => CopyStatus::Corrupt(corruption),
             Err(error) => CopyStatus::Unreadable(error.to_string()),
@@ -214,7 +219,11 @@ impl<R: ReadAt> Volume<R> {
         }
         let region = read_up_to(&self.reader, offset, METADATA_REGION_BYTES as usize)?;
         Ok(Metadata::parse(&region).and_then(|metadata| {
-            if metadata.is_at(offset) { Ok(metadata) } else { Err(Corruption::Misplaced { position: offset }) }
+            if metadata.is_at(offset) {
+                Ok(metadata)
+            } else {
+                Err(Corruption::Misplaced { position: offset })
+            }
         }))
     }
 
@@ -239,7 +248,10 @@ impl<R: ReadAt> Volume<R> {
     /// Returns how many copies have a correct checksum.
     #[must_use]
     pub fn good_copies(&self) -> usize {
-        self.copies.iter().filter(|copy| matches!(copy.status, CopyStatus::Good | CopyStatus::Differs)).count()
+        self.copies
+            .iter()
+            .filter(|copy| matches!(copy.status, CopyStatus::Good | CopyStatus::Differs))
+            .count()
     }
 
     /// Returns the metadata of the first good copy.
@@ -357,7 +369,11 @@ impl<R: ReadAt> Volume<R> {
     ///
     /// # Errors
     /// As [`Volume::map`]; [`Error::UnsupportedMethod`] and [`Error::VolumeKeyLength`] from the cipher.
-    pub fn decrypt(&self, metadata: &Metadata, key: Option<&VolumeKey>) -> Result<DecryptedVolume<&R>, Error> {
+    pub fn decrypt(
+        &self,
+        metadata: &Metadata,
+        key: Option<&VolumeKey>,
+    ) -> Result<DecryptedVolume<&R>, Error> {
         DecryptedVolume::new(&self.reader, self.map(metadata)?, key)
     }
 }

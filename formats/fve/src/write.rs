@@ -14,8 +14,8 @@ use crate::datum::{DatumType, Role};
 use crate::error::Error;
 use crate::guid::{FileTime, Guid};
 use crate::layout::{
-    FVE_SIGNATURE, METADATA_COPIES, RawDataset, RawDatum, RawInformation, RawKey, RawValidation, VERSION_SEVEN,
-    VERSION_VISTA,
+    FVE_SIGNATURE, METADATA_COPIES, RawDataset, RawDatum, RawInformation, RawKey, RawValidation,
+    VERSION_SEVEN, VERSION_VISTA,
 };
 use crate::metadata::{ConversionState, EncryptionMethod};
 use crate::secret::Key256;
@@ -40,9 +40,14 @@ pub fn datum(role: Role, datum_type: DatumType, body: &[u8]) -> Vec<u8> {
 /// As [`datum`].
 #[must_use]
 pub fn datum_with_flags(role: Role, datum_type: DatumType, flags: u16, body: &[u8]) -> Vec<u8> {
-    let size = u16::try_from(size_of::<RawDatum>() + body.len()).expect("a datum is at most 65535 bytes long");
-    let raw =
-        RawDatum { size: size.into(), role: role.0.into(), datum_type: datum_type.0.into(), flags: flags.into() };
+    let size =
+        u16::try_from(size_of::<RawDatum>() + body.len()).expect("a datum is at most 65535 bytes long");
+    let raw = RawDatum {
+        size: size.into(),
+        role: role.0.into(),
+        datum_type: datum_type.0.into(),
+        flags: flags.into(),
+    };
     [raw.as_bytes(), body].concat()
 }
 
@@ -177,7 +182,12 @@ impl InformationHeader {
     ///
     /// # Errors
     /// [`Error::RegionFull`] when the parts do not fit.
-    pub fn encode(&self, dataset: &[u8], region_bytes: usize, validate: Validate<'_>) -> Result<Vec<u8>, Error> {
+    pub fn encode(
+        &self,
+        dataset: &[u8],
+        region_bytes: usize,
+        validate: Validate<'_>,
+    ) -> Result<Vec<u8>, Error> {
         let size = (size_of::<RawInformation>() + dataset.len()).next_multiple_of(16);
         let stated = if self.version == VERSION_VISTA { size } else { size >> 4 };
         let full = |need| Error::RegionFull { need, have: region_bytes };

@@ -1,7 +1,10 @@
 use super::*;
 use crate::layout::STANDARD_GUID_OFFSET;
 
-fn sector(parts: &[(usize, &[u8])]) -> [u8; BOOT_SECTOR_BYTES] {
+/// Bytes and where they go.
+type Parts<'a> = &'a [(usize, &'a [u8])];
+
+fn sector(parts: Parts<'_>) -> [u8; BOOT_SECTOR_BYTES] {
     let mut sector = [0; BOOT_SECTOR_BYTES];
     for (at, bytes) in parts {
         sector[*at..at + bytes.len()].copy_from_slice(bytes);
@@ -18,12 +21,15 @@ fn recognises_each_layout() {
     let three = offsets(&[0x20_0000, 0x50_0000, 0x90_0000]);
     let five = offsets(&[0x20_0000, 0x50_0000, 0x90_0000, 0xa0_0000, 0xb0_0000]);
     let geometry: &[u8] = &[0, 2, 8];
-    let cases: [(VolumeFormat, &[(usize, &[u8])]); 5] = [
+    let cases: [(VolumeFormat, Parts<'_>); 5] = [
         (
             VolumeFormat::Standard,
             &[(3, b"-FVE-FS-"), (11, geometry), (160, &INFORMATION_OFFSET_GUID), (176, &three)],
         ),
-        (VolumeFormat::ToGo, &[(3, b"MSWIN4.1"), (11, geometry), (424, &INFORMATION_OFFSET_GUID), (440, &three)]),
+        (
+            VolumeFormat::ToGo,
+            &[(3, b"MSWIN4.1"), (11, geometry), (424, &INFORMATION_OFFSET_GUID), (440, &three)],
+        ),
         // The driver looks everywhere, so an odd place is as good.
         (VolumeFormat::Standard, &[(3, b"-FVE-FS-"), (101, &INFORMATION_OFFSET_GUID), (117, &three)]),
         (
@@ -40,7 +46,10 @@ fn recognises_each_layout() {
         assert_eq!(boot.metadata_offsets.len(), if format == VolumeFormat::Vista { 1 } else { 3 });
         let eow = (format == VolumeFormat::EncryptOnWrite).then_some([0xa0_0000, 0xb0_0000]);
         assert_eq!(boot.eow_offsets, eow);
-        assert_eq!(boot.metadata_region_bytes(), if format == VolumeFormat::Vista { 0x4000 } else { 0x1_0000 });
+        assert_eq!(
+            boot.metadata_region_bytes(),
+            if format == VolumeFormat::Vista { 0x4000 } else { 0x1_0000 }
+        );
     }
 }
 
@@ -78,11 +87,16 @@ fn refuses_lies() {
         let mut bytes = sector(&good);
         bytes[11..13].copy_from_slice(&size.to_le_bytes());
         let error = BootSector::parse(&bytes).unwrap_err();
-        assert!(matches!(error, Error::Corrupt(Corruption::SectorSize { value }) if value == u32::from(size)));
+        assert!(
+            matches!(error, Error::Corrupt(Corruption::SectorSize { value }) if value == u32::from(size))
+        );
     }
     let places = offsets(&[0, u64::MAX, MAX_VOLUME_BYTES + 1]);
     let nowhere = sector(&[(3, b"-FVE-FS-"), (160, &INFORMATION_OFFSET_GUID), (176, &places)]);
-    assert!(matches!(BootSector::parse(&nowhere), Err(Error::Corrupt(Corruption::OutOfRange { value: 0, .. }))));
+    assert!(matches!(
+        BootSector::parse(&nowhere),
+        Err(Error::Corrupt(Corruption::OutOfRange { value: 0, .. }))
+    ));
     let vista = sector(&[(3, b"-FVE-FS-"), (13, &[255]), (56, &[0xff; 8])]);
     assert!(matches!(BootSector::parse(&vista), Err(Error::Corrupt(Corruption::OutOfRange { .. }))));
     let one = offsets(&[u64::MAX, 2 << 20, 0]);

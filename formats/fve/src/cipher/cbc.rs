@@ -4,9 +4,9 @@
 //!
 //! Deliberately one chain per sector, whatever the sector size.
 
-use super::{Aes, BLOCK, GROUP, xor};
 #[cfg(any(test, feature = "fixtures"))]
 use super::encrypt_block;
+use super::{Aes, BLOCK, GROUP, xor};
 use crate::layout::MAX_SECTOR_SIZE;
 
 pub(super) struct Cbc<A> {

@@ -62,10 +62,11 @@ fn the_place_matters() {
 #[test]
 fn xts_vectors_of_the_standard() {
     let key = [
-        0x27, 0x18, 0x28, 0x18, 0x28, 0x45, 0x90, 0x45, 0x23, 0x53, 0x60, 0x28, 0x74, 0x71, 0x35, 0x26, 0x31, 0x41,
-        0x59, 0x26, 0x53, 0x58, 0x97, 0x93, 0x23, 0x84, 0x62, 0x64, 0x33, 0x83, 0x27, 0x95,
+        0x27, 0x18, 0x28, 0x18, 0x28, 0x45, 0x90, 0x45, 0x23, 0x53, 0x60, 0x28, 0x74, 0x71, 0x35, 0x26, 0x31,
+        0x41, 0x59, 0x26, 0x53, 0x58, 0x97, 0x93, 0x23, 0x84, 0x62, 0x64, 0x33, 0x83, 0x27, 0x95,
     ];
-    let cipher = SectorCipher::new(&VolumeKey::new(EncryptionMethod::AES_XTS_128, key.to_vec()), 512).unwrap();
+    let cipher =
+        SectorCipher::new(&VolumeKey::new(EncryptionMethod::AES_XTS_128, key.to_vec()), 512).unwrap();
     let mut data: Vec<u8> = (0..512).map(|index| index as u8).collect();
     cipher.encrypt(0, &mut data).unwrap();
     assert_eq!(
@@ -87,7 +88,8 @@ fn elephant_by_definition(key: &[u8], offset: u64, sector: &mut [u8]) {
         xor(block, &previous);
         previous.copy_from_slice(ciphertext);
     }
-    let mut w: Vec<u32> = sector.chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    let mut w: Vec<u32> =
+        sector.chunks(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect();
     let n = w.len();
     for _ in 0..3 {
         for i in 0..n {
@@ -96,7 +98,8 @@ fn elephant_by_definition(key: &[u8], offset: u64, sector: &mut [u8]) {
     }
     for _ in 0..5 {
         for i in 0..n {
-            w[i] = w[i].wrapping_add(w[(i + n - 2) % n] ^ w[(i + n - 5) % n].rotate_left([9, 0, 13, 0][i % 4]));
+            w[i] =
+                w[i].wrapping_add(w[(i + n - 2) % n] ^ w[(i + n - 5) % n].rotate_left([9, 0, 13, 0][i % 4]));
         }
     }
     let low = u128::from(offset).to_le_bytes();
@@ -146,6 +149,9 @@ fn refuses_what_it_cannot_do() {
     let cipher = cipher(EncryptionMethod::AES_XTS_128, 32, 512);
     assert!(cipher.decrypt(1, &mut [0; 512]).is_err());
     assert!(cipher.decrypt(512, &mut [0; 511]).is_err());
-    assert!(cipher.decrypt(u64::MAX - 511, &mut [0; 1024]).is_ok(), "the last sector there can be, and one more");
+    assert!(
+        cipher.decrypt(u64::MAX - 511, &mut [0; 1024]).is_ok(),
+        "the last sector there can be, and one more"
+    );
     assert!(cipher.decrypt(0, &mut []).is_ok());
 }

@@ -139,7 +139,8 @@ impl Analysis {
             groups = all.chunks(BLOCK_DIGITS).map(<[u8]>::to_vec).collect();
             all.zeroize();
         }
-        let blocks = groups.iter().enumerate().map(|(index, digits)| BlockReport::of(index + 1, digits)).collect();
+        let blocks =
+            groups.iter().enumerate().map(|(index, digits)| BlockReport::of(index + 1, digits)).collect();
         wipe(&mut groups);
         Ok(Self { blocks })
     }
@@ -164,7 +165,11 @@ impl Analysis {
                 (None, None) => wrong.push((block.number, BlockProblem::CheckDigit)),
             }
         }
-        if wrong.is_empty() { Ok(RecoveryPassword::from_values(values)) } else { Err(RecoveryPasswordError::Blocks { wrong }) }
+        if wrong.is_empty() {
+            Ok(RecoveryPassword::from_values(values))
+        } else {
+            Err(RecoveryPasswordError::Blocks { wrong })
+        }
     }
 
     /// Lists every password that the corrections of the wrong blocks give together, at most `limit`.

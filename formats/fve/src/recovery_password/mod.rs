@@ -78,7 +78,9 @@ impl RecoveryPassword {
     /// Makes the password of a 16-byte recovery key.
     #[must_use]
     pub fn from_recovery_key(key: &[u8; 16]) -> Self {
-        Self { values: core::array::from_fn(|block| u16::from_le_bytes([key[2 * block], key[2 * block + 1]])) }
+        Self {
+            values: core::array::from_fn(|block| u16::from_le_bytes([key[2 * block], key[2 * block + 1]])),
+        }
     }
 
     pub(crate) fn from_values(values: [u16; BLOCKS]) -> Self {

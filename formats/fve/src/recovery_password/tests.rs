@@ -37,7 +37,10 @@ fn refuses_other_texts_without_repeating_them() {
     assert_eq!(parse(""), RecoveryPasswordError::DigitCount { have: 0 });
     assert_eq!(parse(&PASSWORD[1..40].replace('-', "")), RecoveryPasswordError::DigitCount { have: 34 });
     assert_eq!(parse(&"1".repeat(100_000)), RecoveryPasswordError::DigitCount { have: 97 });
-    assert_eq!(parse(&PASSWORD.replace("013365", "0I3365")), RecoveryPasswordError::Character { position: 23 });
+    assert_eq!(
+        parse(&PASSWORD.replace("013365", "0I3365")),
+        RecoveryPasswordError::Character { position: 23 }
+    );
     let message = parse(&PASSWORD.replace("013365", "013366").replace("591910", "59191")).to_string();
     assert_eq!(
         message,
@@ -60,9 +63,17 @@ fn single_slips_are_named_and_corrected() {
         let block = position / (BLOCK_DIGITS + 1);
         assert_eq!(wrong_blocks(&text), [(block + 1, BlockProblem::CheckDigit)], "{text}");
         let analysis = Analysis::of(&text).unwrap();
-        assert!(analysis.candidates(100).iter().any(|candidate| candidate.expose().as_str() == PASSWORD), "{text}");
+        assert!(
+            analysis.candidates(100).iter().any(|candidate| candidate.expose().as_str() == PASSWORD),
+            "{text}"
+        );
         assert!(analysis.blocks()[block].corrections.len() <= 12);
-        assert!(analysis.blocks().iter().all(|report| report.number == block + 1 || report.corrections.is_empty()));
+        assert!(
+            analysis
+                .blocks()
+                .iter()
+                .all(|report| report.number == block + 1 || report.corrections.is_empty())
+        );
     };
     for position in (0..typed.len()).filter(|&position| typed[position] != '-') {
         for digit in ('0'..='9').filter(|&digit| digit != typed[position]) {

@@ -2,8 +2,7 @@ use lifeboat_fve::fixtures::{
     ConversionOptions, EowOptions, FormattedVolume, ProtectorOptions, VolumeOptions, ntfs_plaintext,
 };
 use lifeboat_fve::{
-    Authentication, Credential, Dataset, Datum, EowBitmap, EowInformation, ExternalKey, KeyPackage, Metadata, ReadAt,
-    ReadError, Volume, VolumeFormat,
+    Authentication, Credential, Dataset, Datum, Metadata, ReadAt, ReadError, Volume, VolumeFormat, fuzzing,
 };
 use proptest::prelude::*;
 
@@ -24,23 +23,6 @@ fn used_bytes(region: &[u8]) -> usize {
     information + 8 + 80
 }
 
-/// Does everything with a volume that can be done without a password; only the absence of panics matters.
-fn exercise(image: &[u8]) {
-    let Ok(disk) = Volume::open(image) else { return };
-    let key = disk.unlock(&Credential::ClearKey).ok().and_then(|opened| {
-        let _ = opened.metadata.read_back(&opened.unlocked.vmk);
-        opened.volume_key
-    });
-    let _ = disk.state();
-    let Ok(plain) = disk.decrypt(disk.metadata(), key.as_ref()) else { return };
-    let _ = plain.prove();
-    let _ = plain.missing();
-    let mut block = vec![0; 0x4000];
-    for offset in (0..plain.size_bytes()).step_by(0x3_0000) {
-        let _ = plain.read(offset, &mut block);
-    }
-}
-
 #[test]
 fn every_flipped_byte_of_a_copy_is_answered_from_another() {
     let volume = fixture();
@@ -50,7 +32,8 @@ fn every_flipped_byte_of_a_copy_is_answered_from_another() {
     for index in 0..used_bytes(&volume.metadata_region) {
         image[offset + index] ^= 0x5a;
         let disk = Volume::open(&image).unwrap_or_else(|error| panic!("byte {index}: {error}"));
-        let opened = disk.unlock(&Credential::ClearKey).unwrap_or_else(|error| panic!("byte {index}: {error}"));
+        let opened =
+            disk.unlock(&Credential::ClearKey).unwrap_or_else(|error| panic!("byte {index}: {error}"));
         assert_eq!(opened.authentication, Authentication::Authenticated, "byte {index}");
         assert_eq!(opened.volume_key.unwrap().expose(), volume.volume_key.expose(), "byte {index}");
         unnoticed += usize::from(disk.good_copies() == 3 && disk.distinct_metadata().len() == 1);
@@ -68,7 +51,8 @@ fn every_flipped_byte_of_all_copies_is_an_error_or_told() {
         for offset in volume.metadata_offsets {
             image[offset as usize + index] ^= 0x5a;
         }
-        let error = Volume::open(&image).err().unwrap_or_else(|| panic!("byte {index} must spoil the checksum"));
+        let error =
+            Volume::open(&image).err().unwrap_or_else(|| panic!("byte {index} must spoil the checksum"));
         assert!(error.to_string().starts_with("none of the 3 metadata copies"), "{error}");
         for offset in volume.metadata_offsets {
             image[offset as usize + index] ^= 0x5a;
@@ -102,7 +86,7 @@ fn every_flipped_byte_of_sector_0_is_survived() {
         for index in (0..16).chain(48..72).chain(160..216) {
             for flip in [0x01, 0x80, 0xff] {
                 image[index] ^= flip;
-                exercise(&image);
+                fuzzing::volume(&image);
                 image[index] ^= flip;
             }
         }
@@ -122,17 +106,8 @@ fn every_flipped_byte_of_the_conversion_blocks_is_survived() {
     let information = 0xe_0000;
     for index in (information..information + 96).chain(0xe_2000..0xe_2040).chain(0xe_2200..0xe_2240) {
         image[index] ^= 0xff;
-        exercise(&image);
+        fuzzing::volume(&image);
         image[index] ^= 0xff;
-    }
-}
-
-/// Mends the checksum of a region whose information was changed.
-fn mend(region: &mut [u8]) {
-    let information = usize::from(u16::from_le_bytes([region[8], region[9]])) << 4;
-    if information + 8 <= region.len() {
-        let crc = crc32fast::hash(&region[..information]);
-        region[information + 4..information + 8].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -159,7 +134,8 @@ impl ReadAt for Counting<'_> {
 #[test]
 fn lies_with_a_right_checksum_are_survived_and_cost_little() {
     let volume = fixture();
-    let information = usize::from(u16::from_le_bytes([volume.metadata_region[8], volume.metadata_region[9]])) << 4;
+    let information =
+        usize::from(u16::from_le_bytes([volume.metadata_region[8], volume.metadata_region[9]])) << 4;
     for at in (8..112).chain((112..information).step_by(3)) {
         for value in [0x00, 0x01, 0x7f, 0xff] {
             let mut region = volume.metadata_region.clone();
@@ -167,7 +143,7 @@ fn lies_with_a_right_checksum_are_survived_and_cost_little() {
             if at >= 16 {
                 region[at.min(information - 8)..][..4].fill(value);
             }
-            mend(&mut region);
+            fuzzing::mend(&mut region);
             let mut image = volume.image.clone();
             for offset in volume.metadata_offsets {
                 image[offset as usize..offset as usize + region.len()].copy_from_slice(&region);
@@ -188,12 +164,8 @@ proptest! {
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let _ = Datum::parse_list(&bytes);
         let _ = Dataset::parse(&bytes);
-        let _ = Metadata::parse(&bytes);
-        let _ = ExternalKey::parse(&bytes);
-        let _ = KeyPackage::parse(&bytes);
-        let _ = EowInformation::parse(&bytes);
-        let _ = EowBitmap::parse(&bytes, 1);
-        let _ = Volume::open(bytes);
+        fuzzing::metadata(&bytes);
+        fuzzing::volume(&bytes);
     }
 
     /// Several bytes changed at once behind a right checksum.
@@ -204,18 +176,13 @@ proptest! {
         for (at, value) in changes {
             region[at] = value;
         }
-        mend(&mut region);
-        if let Ok(metadata) = Metadata::parse(&region) {
-            let _ = metadata.authenticate(&volume.vmk);
-            let _ = metadata.read_back(&volume.vmk);
-            let _ = metadata.volume_key(&volume.vmk);
-            let _ = metadata.unlock(&Credential::ClearKey);
-        }
+        fuzzing::mend(&mut region);
+        fuzzing::metadata(&region);
         let mut image = volume.image.clone();
         for offset in volume.metadata_offsets {
             image[offset as usize..offset as usize + region.len()].copy_from_slice(&region);
         }
-        exercise(&image);
+        fuzzing::volume(&image);
     }
 }
 

@@ -1,5 +1,11 @@
 //! Integration tests of lifeboat-fve, in one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests may panic and print, in their helper functions too"
+)]
+
 /// Volumes of our own fixture writer: every cipher, BitLocker protector, conversion and damage.
 mod fixtures;
 /// Lying, torn and flipped bytes.

@@ -86,7 +86,8 @@ fn guid(text: &str) -> Guid {
 fn credentials(folder: &std::path::Path, image: &Image) -> Vec<Credential> {
     let mut found = Vec::new();
     for stated in &image.recovery_passwords {
-        let password = RecoveryPassword::parse(&stated.password).expect("a stated password passes its checks");
+        let password =
+            RecoveryPassword::parse(&stated.password).expect("a stated password passes its checks");
         found.push(Credential::RecoveryPassword(password));
     }
     if let Some(password) = &image.password {
@@ -163,7 +164,11 @@ fn check_keys<R: ReadAt>(folder: &std::path::Path, image: &Image, volume: &Volum
     // Each protector is proved by its credential or by read-back, or named for what it is.
     for stated in &image.protectors {
         let named = matches!(stated.kind.as_str(), "public-key" | "password");
-        assert!(proved.contains(&guid(&stated.guid)) || named, "{name}: {} neither proved nor named", stated.guid);
+        assert!(
+            proved.contains(&guid(&stated.guid)) || named,
+            "{name}: {} neither proved nor named",
+            stated.guid
+        );
     }
 }
 
@@ -192,8 +197,12 @@ fn check_read_back<R: ReadAt>(
                     proved.insert(key.id);
                 }
             }
-            Ok(ReadBackSecret::StretchedPassword(_)) => assert_eq!(entry.protector.protection.0, 0x2000, "{name}"),
-            Ok(ReadBackSecret::IntermediateKey(_)) => assert_eq!(entry.protector.protection.0, 0x1000, "{name}"),
+            Ok(ReadBackSecret::StretchedPassword(_)) => {
+                assert_eq!(entry.protector.protection.0, 0x2000, "{name}")
+            }
+            Ok(ReadBackSecret::IntermediateKey(_)) => {
+                assert_eq!(entry.protector.protection.0, 0x1000, "{name}")
+            }
             Ok(_) => panic!("{name}: unexpected kind of secret"),
             Err(failure) => {
                 assert_eq!(failure, ReadBackFailure::NotKept, "{name}");
@@ -201,8 +210,11 @@ fn check_read_back<R: ReadAt>(
             }
         }
     }
-    let stated: Vec<_> =
-        image.recovery_passwords.iter().map(|stated| (guid(&stated.protector), stated.password.clone())).collect();
+    let stated: Vec<_> = image
+        .recovery_passwords
+        .iter()
+        .map(|stated| (guid(&stated.protector), stated.password.clone()))
+        .collect();
     assert_eq!(passwords, stated, "{name}");
 }
 
@@ -241,17 +253,26 @@ fn every_image_opens_and_decrypts_as_stated() {
         let Some(stated) = &image.sha256_decrypted else {
             // The encrypt-on-write blocks of this image were removed by its makers: refused, not read as garbage.
             let error = volume.map(volume.metadata()).err().expect("no map without bitmaps");
-            assert!(matches!(error, Error::Corrupt(lifeboat_fve::Corruption::NoEowInformation)), "{name}: {error}");
+            assert!(
+                matches!(error, Error::Corrupt(lifeboat_fve::Corruption::NoEowInformation)),
+                "{name}: {error}"
+            );
             return;
         };
-        let opened = credentials(folder, image).first().map(|credential| volume.unlock(credential).expect("opens"));
+        let opened =
+            credentials(folder, image).first().map(|credential| volume.unlock(credential).expect("opens"));
         let key = opened.and_then(|opened| opened.volume_key);
-        let plain = volume.decrypt(volume.metadata(), key.as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let plain =
+            volume.decrypt(volume.metadata(), key.as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(plain.missing(), [], "{name}");
         match (key.is_some(), plain.prove()) {
-            (true, Ok(proof)) => assert_eq!(proof.witness, Witness::BootSector(file_system(&plain)), "{name}"),
+            (true, Ok(proof)) => {
+                assert_eq!(proof.witness, Witness::BootSector(file_system(&plain)), "{name}")
+            }
             // Its boot sector is still plain, and its makers left nothing but zeros where it is encrypted.
-            (_, Err(Error::NotProvenOnData { .. })) => assert!(["eow_partial", "decrypted"].contains(&name.as_str())),
+            (_, Err(Error::NotProvenOnData { .. })) => {
+                assert!(["eow_partial", "decrypted"].contains(&name.as_str()))
+            }
             (_, other) => panic!("{name}: {other:?}"),
         }
         let hash = hash_plain(&plain, |offset, part| {

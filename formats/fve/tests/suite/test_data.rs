@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 /// Finds the folder of BitLocker images, or says that the test is skipped.
 pub(crate) fn bitlocker_folder() -> Option<PathBuf> {
-    let shared = std::env::var_os("LIFEBOAT_TEST_DATA").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data")
-    });
+    let shared = std::env::var_os("LIFEBOAT_TEST_DATA")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
     let folder = shared.join("bitlocker");
     if folder.join("images.toml").is_file() {
         return Some(folder);
@@ -25,7 +25,8 @@ pub(crate) fn load(folder: &Path, file: &str) -> Option<Vec<u8>> {
         None => {
             let packed = std::fs::File::open(folder.join(file)).expect("the file is listed");
             let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).expect("valid gzip");
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes)
+                .expect("valid gzip");
             Some(bytes)
         }
     }
