@@ -70,4 +70,6 @@ pub use suspend::SuspendedCopy;
 pub use time_shift::TimeShifted;
 pub use unlock::{Attempt, AttemptFailure, AttemptReport, Credential, Password, Unlocked, VolumeKey};
 pub use values::{BackupInfo, KeyType, KeyValue, SealedBox, StretchKey, UseKey, Virtualization};
-pub use volume::{CopyReport, CopyStatus, OpenedVolume, ReadAt, Volume, VolumeState, find_metadata};
+pub use volume::{
+    CopyReport, CopyStatus, MAX_COPY_PLACES, OpenedVolume, ReadAt, Volume, VolumeState, find_metadata,
+};

@@ -9,6 +9,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use zerocopy::FromBytes;
+
 use crate::authenticate::Authentication;
 use crate::boot_sector::{BootSector, VolumeFormat};
 use crate::decrypt::DecryptedVolume;
@@ -16,6 +18,7 @@ use crate::eow::{EowBitmap, EowInformation};
 use crate::error::{Corruption, Error, ReadError};
 use crate::layout::{
     BOOT_SECTOR_BYTES, FVE_SIGNATURE, MAX_EOW_BITMAP_BYTES, MAX_EOW_INFORMATION_BYTES, METADATA_REGION_BYTES,
+    RawInformation,
 };
 use crate::map::{EowState, VolumeMap};
 use crate::metadata::{ConversionState, Metadata};
@@ -101,6 +104,14 @@ pub struct CopyReport {
     pub status: CopyStatus,
 }
 
+impl CopyReport {
+    /// Tells whether the copy is whole.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.status, CopyStatus::Good | CopyStatus::Differs)
+    }
+}
+
 /// State of a volume in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -156,18 +167,37 @@ impl<R: ReadAt> Volume<R> {
     /// [`Error::NotBitLocker`], [`Error::NoUsableMetadata`] with the report of each copy, [`Error::Read`] when sector
     /// 0 cannot be read.
     pub fn open(reader: R) -> Result<Self, Error> {
+        Self::open_at(reader, &[])
+    }
+
+    /// Opens a volume as [`Volume::open`] and looks for metadata copies at `places` too, as [`find_metadata`] finds
+    /// them: a Vista sector 0 names only one copy. At most [`MAX_COPY_PLACES`] places are tried.
+    ///
+    /// # Errors
+    /// As [`Volume::open`].
+    pub fn open_at(reader: R, places: &[u64]) -> Result<Self, Error> {
         let sector =
             read_up_to(&reader, 0, BOOT_SECTOR_BYTES).map_err(|source| Error::Read { offset: 0, source })?;
         let boot = BootSector::parse(&sector)?;
         let mut volume = Self { reader, boot, copies: Vec::new(), metadata: Vec::new() };
         let mut offsets = volume.boot.metadata_offsets.clone();
+        let extend = |offsets: &mut Vec<u64>, places: &[u64]| {
+            for &place in places {
+                if place > 0 && offsets.len() < MAX_COPY_PLACES && !offsets.contains(&place) {
+                    offsets.push(place);
+                }
+            }
+        };
+        extend(&mut offsets, places);
         let mut next = 0;
         while let Some(&offset) = offsets.get(next) {
             next += 1;
-            // Places that only a good copy's own table names are tried too: sector 0 may be old, on Vista it has one.
-            if let Some(table) = volume.load_copy(offset) {
-                let unknown = table.into_iter().filter(|place| *place > 0 && !offsets.contains(place));
-                offsets.extend(unknown.collect::<Vec<_>>());
+            // A good copy's own table may know more than sector 0. As long as there is none, that of a damaged one is a
+            // hint: a copy found there proves itself.
+            let hints = volume.load_copy(offset);
+            let good = volume.copies.last().is_some_and(CopyReport::is_good);
+            if good || volume.metadata.is_empty() {
+                extend(&mut offsets, &hints);
             }
         }
         if volume.metadata.is_empty() {
@@ -185,46 +215,47 @@ impl<R: ReadAt> Volume<R> {
         Ok(Self { reader, boot, copies: Vec::new(), metadata: alloc::vec![metadata] })
     }
 
-    /// Loads one copy; returns its own table when it is the first good one.
-    fn load_copy(&mut self, offset: u64) -> Option<[u64; 3]> {
-        let mut table = None;
+    /// Loads one copy and returns the places that its table names, right or wrong.
+    fn load_copy(&mut self, offset: u64) -> Vec<u64> {
+        let mut hints = Vec::new();
         let status = match self.read_copy(offset) {
-            Ok(Ok(metadata)) => {
-                let known = self.metadata.iter().position(|known| {
-                    known.information() == metadata.information() && known.validation == metadata.validation
-                });
-                if self.metadata.is_empty() {
-                    table = Some(metadata.metadata_offsets);
+            Ok(region) => {
+                if let Ok((raw, _)) = RawInformation::read_from_prefix(&region)
+                    && raw.signature == FVE_SIGNATURE
+                {
+                    hints.extend(raw.metadata_offsets.iter().map(|place| place.get()));
                 }
-                if known.is_none() {
-                    self.metadata.push(metadata);
-                }
-                if known == Some(0) || self.metadata.len() == 1 {
-                    CopyStatus::Good
-                } else {
-                    CopyStatus::Differs
+                match Metadata::parse(&region) {
+                    Ok(metadata) if metadata.is_at(offset) => self.keep(metadata),
+                    Ok(_) => CopyStatus::Corrupt(Corruption::Misplaced { position: offset }),
+                    Err(corruption) => CopyStatus::Corrupt(corruption),
                 }
             }
-            Ok(Err(corruption)) => CopyStatus::Corrupt(corruption),
-            Err(error) => CopyStatus::Unreadable(error.to_string()),
+            Err(status) => status,
         };
         self.copies.push(CopyReport { offset, status });
-        table
+        hints
     }
 
-    fn read_copy(&self, offset: u64) -> Result<Result<Metadata, Corruption>, ReadError> {
+    /// Keeps a good copy if it is unlike those known.
+    fn keep(&mut self, metadata: Metadata) -> CopyStatus {
+        let known = self.metadata.iter().position(|known| {
+            known.information() == metadata.information() && known.validation == metadata.validation
+        });
+        if known.is_none() {
+            self.metadata.push(metadata);
+        }
+        if known == Some(0) || self.metadata.len() == 1 { CopyStatus::Good } else { CopyStatus::Differs }
+    }
+
+    fn read_copy(&self, offset: u64) -> Result<Vec<u8>, CopyStatus> {
         let medium_length = self.reader.size_bytes();
         if offset >= medium_length {
-            return Ok(Err(Corruption::BehindEnd { what: "the metadata copy", offset, medium_length }));
+            let corruption = Corruption::BehindEnd { what: "the metadata copy", offset, medium_length };
+            return Err(CopyStatus::Corrupt(corruption));
         }
-        let region = read_up_to(&self.reader, offset, METADATA_REGION_BYTES as usize)?;
-        Ok(Metadata::parse(&region).and_then(|metadata| {
-            if metadata.is_at(offset) {
-                Ok(metadata)
-            } else {
-                Err(Corruption::Misplaced { position: offset })
-            }
-        }))
+        read_up_to(&self.reader, offset, METADATA_REGION_BYTES as usize)
+            .map_err(|error| CopyStatus::Unreadable(error.to_string()))
     }
 
     /// Returns the medium.
@@ -377,6 +408,10 @@ impl<R: ReadAt> Volume<R> {
         DecryptedVolume::new(&self.reader, self.map(metadata)?, key)
     }
 }
+
+/// Places where a metadata copy is looked for at most: three that sector 0 names, three more from a copy's own table, and
+/// as many again that were found by looking. Keeps a chain of lying tables short.
+pub const MAX_COPY_PLACES: usize = 12;
 
 /// Bitmaps kept in memory at most: one bit per 8 MiB chunk makes 16 MiB enough for an exbibyte.
 const MAX_EOW_MEMORY_BYTES: usize = 16 << 20;

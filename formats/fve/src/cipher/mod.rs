@@ -10,7 +10,6 @@ mod elephant;
 mod tests;
 mod xts;
 
-use aes::cipher::generic_array::GenericArray;
 use aes::cipher::inout::InOutBuf;
 use aes::cipher::{BlockDecrypt, BlockEncrypt, BlockSizeUser, KeyInit, consts::U16};
 use aes::{Aes128, Aes256};
@@ -52,8 +51,9 @@ trait Aes: BlockEncrypt + BlockDecrypt + BlockSizeUser<BlockSize = U16> + KeyIni
 impl<T: BlockEncrypt + BlockDecrypt + BlockSizeUser<BlockSize = U16> + KeyInit> Aes for T {}
 
 /// Encrypts a single block.
+#[cfg(any(test, feature = "fixtures"))]
 fn encrypt_block(aes: &impl Aes, block: [u8; BLOCK]) -> [u8; BLOCK] {
-    let mut block = GenericArray::from(block);
+    let mut block = aes::Block::from(block);
     aes.encrypt_block(&mut block);
     block.into()
 }

@@ -82,7 +82,7 @@ fn elephant_by_definition(key: &[u8], offset: u64, sector: &mut [u8]) {
     let ciphertext = sector.to_vec();
     let mut previous = encrypt_block(&aes, u128::from(offset).to_le_bytes());
     for (block, ciphertext) in sector.chunks_mut(16).zip(ciphertext.chunks(16)) {
-        let mut plain = GenericArray::clone_from_slice(block);
+        let mut plain = aes::Block::clone_from_slice(block);
         aes.decrypt_block(&mut plain);
         block.copy_from_slice(&plain);
         xor(block, &previous);

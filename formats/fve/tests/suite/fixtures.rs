@@ -285,6 +285,19 @@ fn one_good_copy_of_three_is_enough() {
 }
 
 #[test]
+fn a_damaged_first_vista_copy_leads_to_the_others() {
+    let vista = |damage| VolumeOptions { format: VolumeFormat::Vista, damage, ..quick() };
+    // Sector 0 names one copy. Its table may still be readable, and what lies there proves itself.
+    check_decrypts(&vista(vec![Damage::Copy(0, CopyDamage::FlippedByte(200))]));
+    // Nothing left of it: the others are found by looking.
+    let volume = format(&vista(vec![Damage::Copy(0, CopyDamage::Zeroed)]));
+    assert!(matches!(Volume::open(&volume.image), Err(Error::NoUsableMetadata { .. })));
+    let places: Vec<u64> = find_metadata(0, &volume.image).collect();
+    let disk = Volume::open_at(&volume.image, &places).unwrap();
+    assert_eq!((disk.good_copies(), disk.copies().len()), (2, 3));
+}
+
+#[test]
 fn altered_metadata_with_a_right_checksum_is_found_out() {
     let volume = format(&quick());
     let mut image = volume.image.clone();

@@ -2,7 +2,8 @@ use lifeboat_fve::fixtures::{
     ConversionOptions, EowOptions, FormattedVolume, ProtectorOptions, VolumeOptions, ntfs_plaintext,
 };
 use lifeboat_fve::{
-    Authentication, Credential, Dataset, Datum, Metadata, ReadAt, ReadError, Volume, VolumeFormat, fuzzing,
+    Authentication, Credential, Dataset, Datum, Error, Metadata, ReadAt, ReadError, Volume, VolumeFormat,
+    fuzzing,
 };
 use proptest::prelude::*;
 
@@ -53,7 +54,8 @@ fn every_flipped_byte_of_all_copies_is_an_error_or_told() {
         }
         let error =
             Volume::open(&image).err().unwrap_or_else(|| panic!("byte {index} must spoil the checksum"));
-        assert!(error.to_string().starts_with("none of the 3 metadata copies"), "{error}");
+        // A flipped place in a table is one more place that was looked at.
+        assert!(matches!(&error, Error::NoUsableMetadata { copies } if copies.len() >= 3), "{error}");
         for offset in volume.metadata_offsets {
             image[offset as usize + index] ^= 0x5a;
         }

@@ -62,6 +62,10 @@ fn options(number: usize) -> VolumeOptions {
     };
     let damage = match pick(5, 11) {
         3 => vec![Damage::Copy(0, CopyDamage::FlippedByte(200))],
+        // Sector 0 of a Vista volume knows only the first copy.
+        4 if format == VolumeFormat::Vista => {
+            vec![Damage::Copy(1, CopyDamage::Zeroed), Damage::Copy(2, CopyDamage::Zeroed)]
+        }
         4 => vec![Damage::Copy(0, CopyDamage::Zeroed), Damage::Copy(1, CopyDamage::Zeroed)],
         _ => Vec::new(),
     };
