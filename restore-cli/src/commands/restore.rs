@@ -54,7 +54,13 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     }
     let identities = Arc::new(identity.identities);
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identities);
-    let found = if at.is_some() { inventory.all().await? } else { inventory.newest().await? };
+    let mut found = if at.is_some() { inventory.all().await? } else { inventory.newest().await? };
+    // A VM may have dropped out of its host's newest record; older ones still bring it back.
+    if let Some(wanted) = &arguments.vm
+        && !found.iter().any(|vm| matches(&vm.entry, wanted))
+    {
+        found = inventory.all().await?;
+    }
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let chosen = select(arguments, found, at)?;
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
