@@ -460,7 +460,12 @@ fn folder_names(chosen: &[(Found, String)]) -> Result<Vec<String>, RestoreError>
         .zip(plain)
         .map(|((found, _), name)| {
             let id = safe_name(&found.entry.vm.vm_id);
-            let unique = counts[&name.to_lowercase()] == 1 && !name.is_empty();
+            // Beside `web` stand `web.md` and `web.ps1`: a VM of such a name gets its id too.
+            let lower = name.to_lowercase();
+            let unique = counts[&lower] == 1
+                && !name.is_empty()
+                && !lower.ends_with(".md")
+                && !lower.ends_with(".ps1");
             let folder = match (unique, name.is_empty()) {
                 (true, _) => name,
                 (false, true) => id,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
     BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
-    Record, RunEntry, Time, VmEntry,
+    Record, RunEntry, Severity, Time, VmEntry,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
@@ -176,7 +176,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id);
+    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
@@ -324,6 +324,15 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     vault.put_record(&writer.id, &signed).await?;
     catalog.promote()?;
 
+    start.findings.extend(plan.dropped.iter().map(|name| {
+        Finding::new(
+            Severity::Warning,
+            "vm-dropped",
+            format!("ledger/{}", writer.id),
+            format!("{name} is no longer on this host, and what the store has of it cannot be named again"),
+            "its older snapshots still restore: `lifeboat snapshots` and `lifeboat restore` find them",
+        )
+    }));
     let stored_bytes = stored.iter().map(|object| object.size).sum();
     Ok(SnapshotReport {
         record: signed.name,
