@@ -38,7 +38,10 @@ pub(crate) fn answers(name: &str, arguments: &[&str]) -> bool {
 
 /// The command as one would type it.
 pub(crate) fn show(command: &Command) -> String {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
+    // Cargo names itself by its full path to those that it starts.
+    let is_cargo = std::env::var_os("CARGO").is_some_and(|cargo| cargo == command.get_program());
+    let program = if is_cargo { OsStr::new("cargo") } else { command.get_program() };
+    let words = [program].into_iter().chain(command.get_args());
     words.map(quote).collect::<Vec<_>>().join(" ")
 }
 
