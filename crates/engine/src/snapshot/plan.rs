@@ -252,3 +252,6 @@ pub(super) fn previous_entries(
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;
