@@ -86,7 +86,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotConfig {
-    /// A bundle is closed when it has this many MiB (1 to 64).
+    /// A bundle is closed before it would have more MiB than this (1 to 64).
     pub bundle_mebibytes: u64,
     /// zstd level (1 to 19).
     pub compression_level: i32,
@@ -98,7 +98,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { bundle_mebibytes: 8, compression_level: 1, threads: 0, uploads: 2 }
+        Self { bundle_mebibytes: 4, compression_level: 1, threads: 0, uploads: 6 }
     }
 }
 

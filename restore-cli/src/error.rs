@@ -86,7 +86,9 @@ impl From<AdminError> for CliError {
         match error {
             AdminError::Vault(error) => error.into(),
             AdminError::NotAnAdmin(_) => Self::new(Exit::NoAccess, error.to_string()),
-            AdminError::LedgerDamaged(_) => Self::new(Exit::Damage, error.to_string()),
+            AdminError::LedgerDamaged(_) | AdminError::Collision { .. } => {
+                Self::new(Exit::Damage, error.to_string())
+            }
             AdminError::Seal(error) => error.into(),
             other => Self::new(Exit::Usage, other.to_string()),
         }

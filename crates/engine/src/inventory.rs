@@ -109,6 +109,21 @@ impl<'a> Inventory<'a> {
         self.of_records(&records).await
     }
 
+    /// Every VM of the records whose id begins with `id`, whatever their standing: a person asked for this one.
+    ///
+    /// # Errors
+    /// As [`newest`](Self::newest).
+    pub async fn of_record(&mut self, id: &str) -> Result<Vec<Found>, VaultError> {
+        let ledgers = self.ledgers;
+        let records: Vec<&LedgerRecord> = ledgers
+            .writers
+            .values()
+            .flat_map(|ledger| &ledger.records)
+            .filter(|record| is_snapshot(record) && record.signed.name.id.to_string().starts_with(id))
+            .collect();
+        self.of_records(&records).await
+    }
+
     async fn of_records(&mut self, records: &[&LedgerRecord]) -> Result<Vec<Found>, VaultError> {
         self.load(records).await?;
         let mut found = Vec::new();

@@ -74,7 +74,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
         cut: None,
     };
     let policy = add_writer(&kit.vault, &admin, terms, &arguments.name, now()).await?;
-    kit.remember();
+    Kit::open(&context.kit).await?.remember();
 
     let roots = if arguments.root.is_empty() {
         vec![PathBuf::from(r"C:\ProgramData\Microsoft\Windows\Hyper-V")]
