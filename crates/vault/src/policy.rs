@@ -374,3 +374,6 @@ fn check_objects(record: &lifeboat_schema::Record, policy: &Policy) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
