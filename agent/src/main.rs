@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lifeboat_agent::config::{Config, ConfigError};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
+use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
 use lifeboat_schema::{CarriedWhy, ErrorReport, Exit, RunReport, Time};
 

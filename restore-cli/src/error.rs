@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use lifeboat_agent::config::ConfigError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_schema::Exit;
@@ -72,12 +71,6 @@ impl From<KeyError> for CliError {
 impl From<SealError> for CliError {
     fn from(error: SealError) -> Self {
         VaultError::from(error).into()
-    }
-}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::new(Exit::Usage, error.to_string())
     }
 }
 

@@ -6,5 +6,6 @@
 
 pub mod fault_store;
 pub mod stage;
+pub mod schemas;
 pub mod store_conformance;
 pub mod testfabric;

@@ -90,10 +90,10 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         output::findings(&findings);
         return Ok(Exit::of(&findings));
     }
-    if !context.json {
-        if let [(found, because)] = chosen.as_slice() {
-            print_plan(&plan(found, because, can_restore));
-        }
+    if !context.json
+        && let [(found, because)] = chosen.as_slice()
+    {
+        print_plan(&plan(found, because, can_restore));
     }
     let to = arguments.to.clone().ok_or_else(|| CliError::usage("--to names the folder to write into"))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
