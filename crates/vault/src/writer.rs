@@ -164,13 +164,13 @@ impl Vault {
             names = self.record_names(&writer.id, None).await?;
         }
         let store_seq = names.last().map_or(0, |name| name.seq);
-        let at_tip = names.iter().filter(|name| name.seq == store_seq && store_seq > 0).count();
-        if at_tip > 1 {
+        // From the remembered record on, not only at the tip: the other machine may have gone on since.
+        if let Some(pair) = names.windows(2).find(|pair| pair[0].seq == pair[1].seq) {
             findings.push(Finding::new(
                 Severity::Damage,
                 "fork",
                 format!("ledger/{}", writer.id),
-                format!("{at_tip} records of this writer have seq {store_seq}"),
+                format!("more than one record of this writer has seq {}", pair[0].seq),
                 "another machine writes as this one, such as its restored image: stop one of the two, and enroll it anew",
             ));
         }
