@@ -1,14 +1,16 @@
 //! `lifeboat-agent`: the service for hosts.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use lifeboat_agent::config::{Config, ConfigError};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
-use lifeboat_engine::snapshot::Unobserved;
+use lifeboat_config::{Config, ConfigError};
+use lifeboat_engine::snapshot::SnapshotObserver;
 use lifeboat_schema::{CarriedWhy, ErrorReport, Exit, RunReport, Time};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
@@ -75,7 +77,7 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
         let world = World {
             environment: &|name| std::env::var(name).ok(),
             clock: Arc::new(now),
-            observer: Arc::new(Unobserved),
+            observer: Arc::new(Bar::new()),
         };
         runtime.block_on(run_once(&config, world))
     });
@@ -100,6 +102,45 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
             exit
         }
     }
+}
+
+/// A bar over VMs on a terminal, and nothing elsewhere.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        if let Ok(style) = ProgressStyle::with_template("Capturing {bar:30} {pos}/{len} VMs {eta}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl SnapshotObserver for Bar {
+    fn planned(&self, _: u64, to_capture: u64) {
+        self.0.set_length(to_capture);
+    }
+
+    fn vm_done(&self, name: &str, ok: bool) {
+        self.0.inc(1);
+        if !ok {
+            tracing::warn!(vm = name, "could not be captured");
+        }
+    }
+
+    fn stored(&self, _: u64) {}
 }
 
 fn check(path: &std::path::Path) -> Exit {

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lifeboat_config::{Config, ConfigError, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
@@ -16,8 +17,6 @@ use lifeboat_vault::seal::SealOptions;
 use lifeboat_vault::store::Store;
 use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::Writer;
-
-use crate::config::{Config, ConfigError, SourceConfig};
 
 /// Why a run did not commit a record.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use lifeboat_agent::config::ConfigError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_schema::Exit;
@@ -75,18 +74,14 @@ impl From<SealError> for CliError {
     }
 }
 
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::new(Exit::Usage, error.to_string())
-    }
-}
-
 impl From<AdminError> for CliError {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Vault(error) => error.into(),
             AdminError::NotAnAdmin(_) => Self::new(Exit::NoAccess, error.to_string()),
-            AdminError::LedgerDamaged(_) => Self::new(Exit::Damage, error.to_string()),
+            AdminError::LedgerDamaged(_) | AdminError::Collision { .. } => {
+                Self::new(Exit::Damage, error.to_string())
+            }
             AdminError::Seal(error) => error.into(),
             other => Self::new(Exit::Usage, other.to_string()),
         }

@@ -12,6 +12,7 @@ use crate::{Class, Digest, Kind, OwnerId, SubjectId, Time, VaultId, VmRecord, Wr
 
 /// The part that every body begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct BodyHead {
     /// Format version of the body, 1.
     pub v: u32,

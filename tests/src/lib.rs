@@ -5,6 +5,7 @@
 //! modules of `tests/suite`.
 
 pub mod fault_store;
+pub mod schemas;
 pub mod stage;
 pub mod store_conformance;
 pub mod testfabric;

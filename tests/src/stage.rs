@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use lifeboat_agent::config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
+use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::{AdminError, Names, NewVault, add_writer, prepare};
 use lifeboat_engine::catalog::Catalog;
 use lifeboat_engine::inventory::{Inventory, by_vm};

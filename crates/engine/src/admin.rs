@@ -37,6 +37,18 @@ pub enum AdminError {
     /// The admin ledger is not in order.
     #[error("the admin ledger is not in order, and no policy is added to it: {0}. Run `lifeboat check`")]
     LedgerDamaged(String),
+    /// Another admin changed the policy at the same moment.
+    #[error(
+        "two admins changed the policy at one moment, and neither change counts: ledger/admin has {own} and {other} for seq {seq}. Agree on one, have the administrator of the store remove the file of the other, run `lifeboat check`, then make the other change again"
+    )]
+    Collision {
+        /// The place that both took.
+        seq: u64,
+        /// The record of this change.
+        own: String,
+        /// The other record.
+        other: String,
+    },
     /// A writer of that id is there already.
     #[error("the writer {0} is named already; ids are never used again")]
     WriterExists(WriterId),
@@ -206,6 +218,16 @@ async fn write_policy(
     let mut chain = before.map(|before| before.policies.clone()).unwrap_or_default();
     chain.push(&signed)?;
     vault.put_record(&WriterId::admin(), &signed).await?;
+    // Nothing keeps two admins from signing at one moment, and then neither policy counts: say so at once.
+    let (ledger, policies) = vault.policies(None).await?;
+    let place = PolicyRef { seq: signed.name.seq, id: signed.name.id };
+    if policies.at(&place).is_none() {
+        let other =
+            ledger.records.iter().find(|r| r.signed.name.seq == place.seq && r.signed.name.id != place.id);
+        let other =
+            other.map_or_else(|| "another record".to_owned(), |record| record.signed.name.to_string());
+        return Err(AdminError::Collision { seq: place.seq, own: signed.name.to_string(), other });
+    }
     Ok(PolicyRef { seq: signed.name.seq, id: signed.name.id })
 }
 

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifeboat_schema::{Digest, ObjectEntry, OwnerId, SubjectId, Time, Tip, VaultId, WriterId};
+use lifeboat_schema::{Digest, ObjectEntry, OwnerId, SubjectId, Time, Tip, VaultId, VmEntry, WriterId};
 use lifeboat_vault::record::RecordName;
 use lifeboat_vault::writer::OwnRecord;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -96,10 +96,19 @@ pub struct Pending<'a> {
     pub record: &'a OwnRecord,
     /// All objects that the record names.
     pub objects: &'a [ObjectEntry],
-    /// VMs that are new or differ from what the catalog holds, each with its entry's JSON.
-    pub changed: &'a [(HeldVm, Vec<u8>)],
+    /// VMs that are new or differ from what the catalog holds, each with its entry.
+    pub changed: &'a [(HeldVm, EntryJson<'a>)],
     /// Keys of VMs that the record no longer has.
     pub gone: &'a [String],
+}
+
+/// A VM's body entry on its way into the catalog.
+#[derive(Debug)]
+pub enum EntryJson<'a> {
+    /// To be encoded when its row is written.
+    Entry(&'a VmEntry),
+    /// As the catalog held it.
+    Json(Vec<u8>),
 }
 
 /// The open catalog.
@@ -332,6 +341,14 @@ impl Catalog {
                 "INSERT INTO pending_vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?;
             for (vm, entry) in pending.changed {
+                let encoded;
+                let entry = match entry {
+                    EntryJson::Json(json) => json,
+                    EntryJson::Entry(entry) => {
+                        encoded = to_json(entry).into_bytes();
+                        &encoded
+                    }
+                };
                 insert.execute(params![
                     vm.key,
                     vm.subject.as_str(),
@@ -473,3 +490,6 @@ fn read_vm(row: &rusqlite::Row<'_>) -> rusqlite::Result<HeldVm> {
         bundles: json(row, 11)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ pub enum VaultError {
     },
     /// The policies do not allow what is asked.
     #[error(
-        "the writer {writer} may not do this: {problem}. An admin changes the policy with `lifeboat host enroll` or `host retire`"
+        "the writer {writer} may not do this: {problem}. Only a new policy changes that; a host that lost its place is enrolled anew with `lifeboat host enroll`"
     )]
     NotAllowed {
         /// The writer.

@@ -18,6 +18,9 @@ use crate::seal::SealedObject;
 use crate::store::Created;
 use crate::vault::{Vault, VaultError, object_path, record_path};
 
+/// How many of its newest records a writer looks through for a fork.
+const FORK_WINDOW: u64 = 64;
+
 /// Who writes, and with which key.
 pub struct Writer {
     /// The writer's id.
@@ -157,21 +160,21 @@ impl Vault {
         keys: &[crate::key::VerifyingKey],
         findings: &mut Vec<Finding>,
     ) -> Result<(Option<RecordName>, Knowledge), VaultError> {
-        // Enough to see the remembered tip and what follows it, without listing years of records.
-        let from = known.tip.map(|tip| format!("ledger/{}/{:010}", writer.id, tip.seq));
+        // Enough to see the remembered tip, what follows it, and a recent fork, without listing years of records.
+        let from =
+            known.tip.map(|tip| format!("ledger/{}/{:010}", writer.id, tip.seq.saturating_sub(FORK_WINDOW)));
         let mut names = self.record_names(&writer.id, from.as_deref()).await?;
         if names.is_empty() && from.is_some() {
             names = self.record_names(&writer.id, None).await?;
         }
         let store_seq = names.last().map_or(0, |name| name.seq);
-        // From the remembered record on, not only at the tip: the other machine may have gone on since.
         if let Some(pair) = names.windows(2).find(|pair| pair[0].seq == pair[1].seq) {
             findings.push(Finding::new(
                 Severity::Damage,
                 "fork",
                 format!("ledger/{}", writer.id),
-                format!("more than one record of this writer has seq {}", pair[0].seq),
-                "another machine writes as this one, such as its restored image: stop one of the two, and enroll it anew",
+                format!("several records of this writer have seq {}; records from there on do not count", pair[0].seq),
+                "another machine writes as this one, such as its restored image: stop one of the two, and enroll this host anew",
             ));
         }
         if let Some(pending) = &known.pending

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lifeboat_agent::config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
+use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::add_writer;
 use lifeboat_schema::{EnrollReport, Exit, Kind, Role, WriterId, WriterTerms};
 use lifeboat_vault::key::SigningKey;
@@ -74,7 +74,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
         cut: None,
     };
     let policy = add_writer(&kit.vault, &admin, terms, &arguments.name, now()).await?;
-    kit.remember();
+    Kit::open(&context.kit).await?.remember();
 
     let roots = if arguments.root.is_empty() {
         vec![PathBuf::from(r"C:\ProgramData\Microsoft\Windows\Hyper-V")]
@@ -126,8 +126,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
             report.folder
         ));
         output::line(
-            "Check the roots in agent.toml, then on the host: lifeboat-agent run --once --config agent.toml"
-                .to_owned(),
+            "Check the roots in agent.toml, then on the host: lifeboat-agent run --once --config agent.toml",
         );
     }
     Ok(Exit::Done)

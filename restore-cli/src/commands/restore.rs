@@ -29,6 +29,10 @@ pub(crate) struct Restore {
     /// Take the newest capture at this time or before, such as 2026-11-23T03:00:00Z.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Take the record whose id begins with this, even one that does not count because its ledger is forked or
+    /// the policy does not allow it. Look at `lifeboat check` first.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["at", "all"])]
+    record: Option<String>,
     /// Only show what would be done.
     #[arg(long)]
     plan: bool,
@@ -54,7 +58,21 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     }
     let identities = Arc::new(identity.identities);
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identities);
-    let found = if at.is_some() { inventory.all().await? } else { inventory.newest().await? };
+    let mut found = match (&arguments.record, at) {
+        (Some(id), _) if id.len() < 8 => {
+            return Err(CliError::usage("--record needs 8 digits of the id at least"));
+        }
+        (Some(id), _) => inventory.of_record(&id.to_lowercase()).await?,
+        (None, Some(_)) => inventory.all().await?,
+        (None, None) => inventory.newest().await?,
+    };
+    // A VM may have dropped out of its host's newest record; older ones still bring it back.
+    if let Some(wanted) = &arguments.vm
+        && arguments.record.is_none()
+        && !found.iter().any(|vm| matches(&vm.entry, wanted))
+    {
+        found = inventory.all().await?;
+    }
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let chosen = select(arguments, found, at)?;
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
@@ -72,10 +90,10 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         output::findings(&findings);
         return Ok(Exit::of(&findings));
     }
-    if !context.json {
-        if let [(found, because)] = chosen.as_slice() {
-            print_plan(&plan(found, because, can_restore));
-        }
+    if !context.json
+        && let [(found, because)] = chosen.as_slice()
+    {
+        print_plan(&plan(found, because, can_restore));
     }
     let to = arguments.to.clone().ok_or_else(|| CliError::usage("--to names the folder to write into"))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -98,6 +116,7 @@ fn select(
     at: Option<Time>,
 ) -> Result<Vec<(Found, String)>, CliError> {
     let because = match at {
+        _ if arguments.record.is_some() => "its record was named on the command line".to_owned(),
         Some(at) => format!("it is the newest captured state at {at} or before"),
         None => "it is the newest captured state in the vault".to_owned(),
     };

@@ -10,13 +10,17 @@ use crate::output;
 
 /// Lists the VMs, each with its newest captured state.
 #[derive(clap::Args)]
-pub(crate) struct Vms {}
+pub(crate) struct Vms {
+    /// List VMs of older records too, which their host's newest record no longer has.
+    #[arg(long)]
+    all: bool,
+}
 
-pub(crate) async fn run(context: &Context, _: &Vms) -> Result<Exit, CliError> {
+pub(crate) async fn run(context: &Context, arguments: &Vms) -> Result<Exit, CliError> {
     let kit = Kit::open(&context.kit).await?;
     let identity = kit.one_identity(&context.kit, &[Role::Audit, Role::Restore, Role::Escrow])?;
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identity.identities);
-    let found = inventory.newest().await?;
+    let found = if arguments.all { inventory.all().await? } else { inventory.newest().await? };
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let vms: Vec<VmSummary> = by_vm(found)
         .into_iter()
@@ -85,9 +89,9 @@ fn print(report: &VmsReport) {
 fn state(vm: &VmSummary) -> String {
     let pairing = match vm.vm.pairing {
         Pairing::None => "none",
-        Pairing::CapturedTogether => "with its key protector",
-        Pairing::Mixed => "MIXED with its key protector",
-        Pairing::KeyProtectorMissing => "KEY PROTECTOR MISSING",
+        Pairing::CapturedTogether => "with its VM key protector",
+        Pairing::Mixed => "MIXED with its VM key protector",
+        Pairing::KeyProtectorMissing => "VM KEY PROTECTOR MISSING",
     };
     match vm.newest.carried {
         Some(_) => format!("{pairing}, carried forward"),

@@ -79,8 +79,8 @@ impl SecretState {
     pub(crate) fn key_protector_marker(&self) -> Option<Vec<u8>> {
         const LONG: usize = 300;
         let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-        let texts = self.whole_key_protector()?.split(|byte| !is_text(byte));
-        texts.filter(|text| text.len() >= LONG).last().map(|text| text[..48].to_vec())
+        let mut texts = self.whole_key_protector()?.split(|byte| !is_text(byte));
+        texts.rfind(|text| text.len() >= LONG).map(|text| text[..48].to_vec())
     }
 
     /// Puts VM key protector and last known good one into a tree.

@@ -276,7 +276,7 @@ pub(crate) fn parallel<T: Sync, R: Send>(
 ) -> Result<Vec<R>, FabricError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
     let next = AtomicUsize::new(0);
-    let worker = || {
+    let worker = || -> Result<Vec<(usize, R)>, FabricError> {
         let mut done = Vec::new();
         while let Some((index, item)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);

@@ -132,7 +132,7 @@ async fn write_all(
             let targets = Arc::clone(&targets);
             let identities = Arc::clone(identities);
             async move {
-                tokio::task::spawn_blocking(move || write_job(&fetched, &identities, &targets))
+                tokio::task::spawn_blocking(move || write_job(fetched, &identities, &targets))
                     .await
                     .map_err(|error| RestoreError::Fault(error.to_string()))?
             }
@@ -155,11 +155,13 @@ fn prepare(
     let mut targets = Vec::new();
     let mut jobs = Jobs::new();
     let mut made: HashSet<PathBuf> = HashSet::new();
+    let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
         let root = scratch.join(folder);
         create_folder(&root)?;
-        let objects: HashMap<Digest, &ObjectEntry> =
-            found.record.objects.iter().map(|object| (object.name, object)).collect();
+        let objects = records
+            .entry((&found.record.writer, found.record_id))
+            .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
         let mut taken: HashSet<String> = HashSet::new();
         for artefact in &found.entry.artefacts {
             let temporary = root.join(checked_path(&artefact.path)?);
@@ -241,7 +243,7 @@ async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Resu
 }
 
 /// Opens what was fetched and writes its pieces; gives the bytes written.
-fn write_job(fetched: &Fetched, identities: &Identities, targets: &[Target]) -> Result<u64, RestoreError> {
+fn write_job(fetched: Fetched, identities: &Identities, targets: &[Target]) -> Result<u64, RestoreError> {
     let written = AtomicU64::new(0);
     let put = |piece: &Piece, content: &[u8]| {
         written.fetch_add(content.len() as u64, Ordering::Relaxed);
@@ -249,7 +251,7 @@ fn write_job(fetched: &Fetched, identities: &Identities, targets: &[Target]) -> 
     };
     match fetched {
         Fetched::Whole(job, bytes) => {
-            let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes.clone(), identities)?;
+            let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes, identities)?;
             let mut opener = Opener::new().map_err(VaultError::from)?;
             for piece in &job.pieces {
                 let damaged = |what: String| VaultError::Damaged {
@@ -273,7 +275,7 @@ fn write_job(fetched: &Fetched, identities: &Identities, targets: &[Target]) -> 
             }
         }
         Fetched::Pieces(job, contents) => {
-            for (piece, content) in job.pieces.iter().zip(contents) {
+            for (piece, content) in job.pieces.iter().zip(&contents) {
                 put(piece, content)?;
             }
         }
@@ -458,7 +460,12 @@ fn folder_names(chosen: &[(Found, String)]) -> Result<Vec<String>, RestoreError>
         .zip(plain)
         .map(|((found, _), name)| {
             let id = safe_name(&found.entry.vm.vm_id);
-            let unique = counts[&name.to_lowercase()] == 1 && !name.is_empty();
+            // Beside `web` stand `web.md` and `web.ps1`: a VM of such a name gets its id too.
+            let lower = name.to_lowercase();
+            let unique = counts[&lower] == 1
+                && !name.is_empty()
+                && !lower.ends_with(".md")
+                && !lower.ends_with(".ps1");
             let folder = match (unique, name.is_empty()) {
                 (true, _) => name,
                 (false, true) => id,

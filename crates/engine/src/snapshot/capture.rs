@@ -231,6 +231,16 @@ impl<'a> Worker<'a> {
         bytes: &[u8],
     ) -> Result<(usize, MemberRef), SnapshotError> {
         let key = (owner.clone(), class);
+        // Closed before it would grow past the limit, whatever compression makes of the content.
+        let limit = self.job.options.bundle_bytes;
+        if self
+            .open
+            .get(&key)
+            .is_some_and(|open| open.writer.sealed_bytes() + bytes.len() as u64 + 1024 > limit)
+            && let Some(full) = self.open.remove(&key)
+        {
+            self.close(owner, class, full)?;
+        }
         if !self.open.contains_key(&key) {
             if !self.recipients.contains_key(&key) {
                 let recipients = recipients_of(&self.job.policy, owner, class)?;
@@ -242,12 +252,7 @@ impl<'a> Worker<'a> {
         }
         let open = self.open.get_mut(&key).expect("it was put there above");
         let member = open.writer.append(&mut self.sealer, bytes)?;
-        let number = open.number;
-        if open.writer.sealed_bytes() >= self.job.options.bundle_bytes {
-            let full = self.open.remove(&key).expect("it was there above");
-            self.close(owner, class, full)?;
-        }
-        Ok((number, member))
+        Ok((open.number, member))
     }
 
     fn close(&mut self, owner: &OwnerId, class: Class, bundle: Open) -> Result<(), SnapshotError> {

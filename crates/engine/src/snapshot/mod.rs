@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
     BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
-    Record, RunEntry, SnapshotBody, Time, VmEntry,
+    Record, RunEntry, Severity, Time, VmEntry,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
@@ -23,7 +23,7 @@ use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
 use tokio::sync::mpsc;
 
-use crate::catalog::{Catalog, CatalogError, HeldVm, Pending};
+use crate::catalog::{Catalog, CatalogError, EntryJson, HeldVm, Pending};
 use crate::source::HostSource;
 
 /// Tells the time; runs have no clock of their own.
@@ -32,7 +32,7 @@ pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 /// How a run seals.
 #[derive(Debug, Clone)]
 pub struct SnapshotOptions {
-    /// A bundle is closed when it has this many bytes.
+    /// A bundle is closed before it would have more bytes than this. Just below a power of two padding costs least.
     pub bundle_bytes: u64,
     /// How objects are compressed.
     pub seal: SealOptions,
@@ -45,7 +45,7 @@ pub struct SnapshotOptions {
 impl Default for SnapshotOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { bundle_bytes: 8 << 20, seal: SealOptions::default(), threads, uploads: 2 }
+        Self { bundle_bytes: 4 << 20, seal: SealOptions::default(), threads, uploads: 6 }
     }
 }
 
@@ -176,7 +176,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id);
+    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
@@ -216,7 +216,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         }
     }
     let now = clock();
-    let mut changed: Vec<(HeldVm, Vec<u8>)> = Vec::new();
+    let mut changed: Vec<(HeldVm, EntryJson<'_>)> = Vec::new();
     for (note, mut held) in plan.vanished.into_iter().map(|held| {
         let since = held.carried_since.unwrap_or(now);
         (carried_vm(&held, since, CarriedWhy::Vanished, None), held)
@@ -244,13 +244,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             carried: of_owner.into_iter().cloned().collect(),
             failed: if index == 0 { failed.clone() } else { Vec::new() },
         };
-        let vms: Vec<VmEntry> = captured
-            .iter()
-            .filter(|c| mine(&c.held.owner))
-            .map(|c| c.entry.clone())
-            .chain(merged.iter().filter(|m| mine(&m.held.owner)).map(|m| m.entry.clone()))
-            .collect();
-        let body = SnapshotBody {
+        let vms: Vec<&VmEntry> =
+            captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &c.entry).collect();
+        let body = seal::BorrowedBody {
             head: BodyHead {
                 v: 1,
                 vault: vault.id.clone(),
@@ -260,7 +256,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
                 class: Class::Metadata,
                 owner: owner.clone(),
             },
-            host: host.to_owned(),
+            host,
             run,
             vms,
         };
@@ -280,11 +276,11 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         vm.held.body = body_of[&vm.held.owner];
     }
     let mut moved: HashSet<String> = HashSet::new();
-    for vm in merged {
-        let mut held = vm.held;
+    for vm in &merged {
+        let mut held = vm.held.clone();
         held.body = body_of[&held.owner];
         moved.insert(held.key.clone());
-        changed.push((held.clone(), to_json(&vm.entry)));
+        changed.push((held.clone(), EntryJson::Entry(&vm.entry)));
         if let Some(at) = standing.iter_mut().find(|h| h.key == held.key) {
             *at = held;
         } else if let Some((_, at)) = carried.iter_mut().find(|(_, h)| h.key == held.key) {
@@ -304,16 +300,16 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     fill_record(&mut record, &everything, &intact, &stored, bodies.iter().map(|(_, s)| s.entry.name));
 
     for vm in &captured {
-        changed.push((vm.held.clone(), to_json(&vm.entry)));
+        changed.push((vm.held.clone(), EntryJson::Entry(&vm.entry)));
     }
     for (_, held) in carried.iter().filter(|(_, held)| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
-            changed.push((held.clone(), entry));
+            changed.push((held.clone(), EntryJson::Json(entry)));
         }
     }
     for held in plan.freshened.into_iter().filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
-            changed.push((held, entry));
+            changed.push((held, EntryJson::Json(entry)));
         }
     }
     let live_objects = record.objects.len() as u64;
@@ -328,6 +324,15 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     vault.put_record(&writer.id, &signed).await?;
     catalog.promote()?;
 
+    start.findings.extend(plan.dropped.iter().map(|name| {
+        Finding::new(
+            Severity::Warning,
+            "vm-dropped",
+            format!("ledger/{}", writer.id),
+            format!("{name} is no longer on this host, and what the store has of it cannot be named again"),
+            "its older snapshots still restore: `lifeboat snapshots` and `lifeboat restore` find them",
+        )
+    }));
     let stored_bytes = stored.iter().map(|object| object.size).sum();
     Ok(SnapshotReport {
         record: signed.name,
@@ -360,10 +365,6 @@ fn carried_vm(held: &HeldVm, since: Time, why: CarriedWhy, error: Option<String>
         why,
         error,
     }
-}
-
-fn to_json(entry: &VmEntry) -> Vec<u8> {
-    serde_json::to_vec(entry).expect("entries have only string keys")
 }
 
 /// Brings the catalog to what the store was found to have.
@@ -472,7 +473,7 @@ fn fill_record(
 
 /// Builds the entry of a sealed object and takes its bytes.
 pub(crate) fn sealed_entry(
-    sealed: SealedObject,
+    mut sealed: SealedObject,
     content: Content,
     class: Class,
     owner: &OwnerId,
@@ -480,6 +481,8 @@ pub(crate) fn sealed_entry(
 ) -> Sealed {
     let set = start_policy.owner(owner).expect("owners come from this policy").recipient_set(class);
     let entry = writer::object_entry(&sealed, content, class, owner, &set);
+    // What grew by doubling waits for the store in its true size.
+    sealed.bytes.shrink_to_fit();
     Sealed { entry, bytes: Bytes::from(sealed.bytes) }
 }
 

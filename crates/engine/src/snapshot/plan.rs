@@ -12,7 +12,8 @@ use super::{SnapshotError, carried_vm};
 use crate::catalog::{Catalog, CatalogError, HeldVm};
 use crate::source::{Discovery, FoundVm, HostSource, SourceError};
 
-/// Bundles that may be alive for each 100 VMs. With the bodies this stays below 32 objects.
+/// Bundles that may be alive for each 100 VMs, unless they are that many because they are full. With the
+/// bodies this stays below 32 objects.
 const BUNDLES_PER_100_VMS: usize = 22;
 
 /// A VM to be captured.
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub failed: Vec<FailedVm>,
     /// Keys that the next record no longer has: neither found nor intact.
     pub gone: Vec<String>,
+    /// Names of those, for people.
+    pub dropped: Vec<String>,
 }
 
 /// What each source found, in the order of the sources.
@@ -88,6 +91,7 @@ pub(super) fn make(
     intact: &HashMap<Digest, ObjectEntry>,
     policy: &Policy,
     vault: &VaultId,
+    bundle_bytes: u64,
 ) -> Plan {
     let mut plan = Plan {
         found: 0,
@@ -99,6 +103,7 @@ pub(super) fn make(
         carried: Vec::new(),
         failed: Vec::new(),
         gone: Vec::new(),
+        dropped: Vec::new(),
     };
     let mut held: BTreeMap<String, HeldVm> = held.into_iter().map(|vm| (vm.key.clone(), vm)).collect();
     let mut taken: HashSet<String> = HashSet::new();
@@ -167,6 +172,7 @@ pub(super) fn make(
     }
     for (key, vm) in held {
         if !is_intact(&vm, intact) {
+            plan.dropped.push(format!("{} ({})", vm.name, vm.vm_id));
             plan.gone.push(key);
         } else if let Some(error) = silent.get(&vm.source) {
             let since = vm.carried_since.unwrap_or(vm.captured);
@@ -175,39 +181,14 @@ pub(super) fn make(
             plan.vanished.push(vm);
         }
     }
-    compact(&mut plan);
+    compact(&mut plan, intact, bundle_bytes);
     plan
 }
 
-/// Chooses VMs to be sealed anew although nothing changed, when their objects are too scattered; drops the
+/// Chooses VMs to be sealed anew although nothing changed, when too many small bundles are alive; drops the
 /// other unchanged ones from the list of what is to be captured.
-fn compact(plan: &mut Plan) {
-    let others = || plan.carried.iter().map(|(_, held)| held).chain(&plan.vanished);
-    let mut uses: HashMap<Digest, (usize, bool)> = HashMap::new();
-    for vm in &plan.standing {
-        for bundle in &vm.bundles {
-            uses.entry(*bundle).or_default().0 += 1;
-        }
-    }
-    for vm in others() {
-        for bundle in &vm.bundles {
-            // A VM that cannot be read again keeps its bundles alive whatever is sealed anew.
-            uses.entry(*bundle).or_default().1 = true;
-        }
-    }
-    let vms = plan.changed.len() + plan.vanished.len() + plan.carried.len();
-    let limit = BUNDLES_PER_100_VMS * vms.div_ceil(100);
-    let mut victims: HashSet<Digest> = HashSet::new();
-    if uses.len() > limit {
-        let mut by_use: Vec<(usize, Digest)> = uses
-            .iter()
-            .filter(|(_, (_, pinned))| !pinned)
-            .map(|(bundle, (vms, _))| (*vms, *bundle))
-            .collect();
-        by_use.sort_unstable();
-        let excess = uses.len() - limit / 2;
-        victims.extend(by_use.into_iter().take(excess).map(|(_, bundle)| bundle));
-    }
+fn compact(plan: &mut Plan, intact: &HashMap<Digest, ObjectEntry>, bundle_bytes: u64) {
+    let victims = victims(plan, intact, bundle_bytes);
     let mut moved: HashMap<String, HeldVm> = HashMap::new();
     plan.standing.retain(|vm| {
         let moves = vm.bundles.iter().any(|bundle| victims.contains(bundle));
@@ -228,6 +209,33 @@ fn compact(plan: &mut Plan) {
             plan.reusable.push((vm.key.clone(), Arc::clone(&victims)));
         }
     }
+}
+
+/// The bundles to be emptied: the smallest ones, so that few bytes move.
+///
+/// A host whose bundles are many because they are full has nothing to gain. Bundles of VMs that cannot be
+/// read again stay whatever is sealed anew, and do not count as something to gain either.
+fn victims(plan: &Plan, intact: &HashMap<Digest, ObjectEntry>, bundle_bytes: u64) -> HashSet<Digest> {
+    let bundles = |vm: &HeldVm| vm.bundles.clone();
+    let pinned: HashSet<Digest> =
+        plan.carried.iter().map(|(_, held)| held).chain(&plan.vanished).flat_map(bundles).collect();
+    let movable: HashSet<Digest> =
+        plan.standing.iter().flat_map(bundles).filter(|bundle| !pinned.contains(bundle)).collect();
+    let mut by_size: Vec<(u64, Digest)> =
+        movable.iter().filter_map(|name| intact.get(name).map(|object| (object.size, *name))).collect();
+    by_size.sort_unstable();
+    let bytes: u64 = by_size.iter().map(|(size, _)| size).sum();
+    let needed = usize::try_from(bytes.div_ceil(bundle_bytes.max(1))).unwrap_or(usize::MAX);
+
+    let vms = plan.changed.len() + plan.vanished.len() + plan.carried.len();
+    let limit = BUNDLES_PER_100_VMS * vms.div_ceil(100);
+    let alive = movable.len() + pinned.len();
+    // Emptied down to half of the limit, and never while that would leave as many as there are.
+    let keep = (limit / 2).max(needed.saturating_mul(2));
+    if alive <= limit || movable.len() <= keep {
+        return HashSet::new();
+    }
+    by_size.into_iter().take(movable.len() - keep).map(|(_, name)| name).collect()
 }
 
 /// What the last entries of changed VMs may lend: parts in bundles that are intact and not to be emptied.
@@ -252,3 +260,6 @@ pub(super) fn previous_entries(
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use lifeboat_schema::{CarriedVm, Class, Content, Digest, OwnerId, SnapshotBody};
+use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, OwnerId, RunEntry, VmEntry};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
 
@@ -12,11 +12,21 @@ use crate::catalog::{Catalog, HeldVm};
 /// Bodies that may be alive for each 100 VMs, beside the run's own.
 const BODIES_PER_100_VMS: usize = 8;
 
+/// A [`SnapshotBody`](lifeboat_schema::SnapshotBody) that borrows its VMs: thousands of entries are not
+/// copied to be written once. A test holds the two to one JSON.
+#[derive(serde::Serialize)]
+pub(super) struct BorrowedBody<'a> {
+    pub(super) head: BodyHead,
+    pub(super) host: &'a str,
+    pub(super) run: RunEntry,
+    pub(super) vms: Vec<&'a VmEntry>,
+}
+
 pub(super) fn seal_body(
     sealer: &mut Sealer,
     start: &Start,
     owner: &OwnerId,
-    body: &SnapshotBody,
+    body: &BorrowedBody<'_>,
 ) -> Result<Sealed, SnapshotError> {
     let json = serde_json::to_vec(body).expect("bodies have only string keys");
     let recipients = recipients_of(&start.policy, owner, Class::Metadata)?;
@@ -53,4 +63,28 @@ pub(super) fn entries_of_scattered_bodies(
         merged.push(Captured { held: vm.clone(), entry });
     }
     Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_schema::{Kind, SnapshotBody, VaultId};
+
+    use super::*;
+
+    #[test]
+    fn the_borrowed_body_has_the_json_of_the_document() {
+        let head = BodyHead {
+            v: 1,
+            vault: VaultId::of(b"x"),
+            writer: "h-x".parse().unwrap(),
+            seq: 3,
+            kind: Kind::Snapshot,
+            class: Class::Metadata,
+            owner: "o-x".parse().unwrap(),
+        };
+        let run = RunEntry { found: 1, captured: 0, unchanged: 1, carried: vec![], failed: vec![] };
+        let borrowed = BorrowedBody { head: head.clone(), host: "hv01", run: run.clone(), vms: vec![] };
+        let document = SnapshotBody { head, host: "hv01".to_owned(), run, vms: vec![] };
+        assert_eq!(serde_json::to_string(&borrowed).unwrap(), serde_json::to_string(&document).unwrap());
+    }
 }

@@ -11,14 +11,15 @@
 //! Answers are kept as long as the file's attributes are equal. If a file that answered before cannot be read now, its old
 //! answer stands, so that the capture of its VM finds it torn.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use lifeboat_engine::source::{FileStat, FoundFile, SourceError};
 use lifeboat_schema::{ArtefactKind, PART_BYTES};
 use lifeboat_vmcx::{Container, Guid, VmConfiguration};
 
-use super::group::Home;
+use super::group::Homes;
 use super::open::{self, Content};
 use crate::{describe, proof};
 
@@ -119,11 +120,11 @@ impl Memory {
 
 /// Gives each checkpoint to its VM; `lost` is told of those that have none, and why.
 pub(crate) fn assign(
-    homes: &mut BTreeMap<PathBuf, Home>,
+    homes: &mut Homes,
     memory: &mut Memory,
-    mut lost: impl FnMut(&Path, Checkpoint, SourceError),
+    mut lost: impl FnMut(&OsStr, Checkpoint, SourceError),
 ) {
-    let mut open: Vec<(PathBuf, Checkpoint)> = Vec::new();
+    let mut open: Vec<(OsString, Checkpoint)> = Vec::new();
     for (place, home) in homes.iter_mut() {
         let checkpoints = std::mem::take(&mut home.checkpoints);
         match home.vms.as_mut_slice() {
@@ -136,7 +137,7 @@ pub(crate) fn assign(
         return;
     }
     let mut errors = memory.refresh(open.iter().filter_map(|(_, checkpoint)| checkpoint.configuration()));
-    let mut by_id: HashMap<Guid, Vec<(PathBuf, usize)>> = HashMap::new();
+    let mut by_id: HashMap<Guid, Vec<(OsString, usize)>> = HashMap::new();
     for (place, home) in homes.iter() {
         for (index, vm) in home.vms.iter().enumerate() {
             by_id.entry(vm.id.clone()).or_default().push((place.clone(), index));
@@ -155,7 +156,7 @@ pub(crate) fn assign(
         false
     });
     // Only now are the configurations of the VMs worth a read.
-    let places: BTreeSet<&PathBuf> = open.iter().map(|(place, _)| place).collect();
+    let places: BTreeSet<&OsString> = open.iter().map(|(place, _)| place).collect();
     let beside = || places.iter().filter_map(|&place| Some((place, homes.get(place)?)));
     drop(memory.refresh(beside().flat_map(|(_, home)| &home.vms).filter_map(|vm| vm.configuration())));
     let mut listed = HashMap::new();
@@ -222,6 +223,8 @@ fn read(path: &Path, bytes: &mut Vec<u8>) -> Result<(FileStat, Claims), SourceEr
     }
     let Some(container) = inspection.container else { return Err(torn("it is no container".to_owned())) };
     let view = VmConfiguration::read(&container).map_err(unreadable)?;
-    let ids = view.vm_id.into_iter().chain(view.logical_id).collect();
+    // Usually the two are one.
+    let logical_id = view.logical_id.filter(|id| view.vm_id.as_ref() != Some(id));
+    let ids = view.vm_id.into_iter().chain(logical_id).collect();
     Ok((stat, Claims { ids, listed: describe::listed_checkpoints(&container) }))
 }

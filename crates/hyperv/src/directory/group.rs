@@ -1,6 +1,7 @@
 //! From files to VMs: which files are one VM's, and how it lies there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lifeboat_engine::source::{Discovery, DiscoveryProblem, FoundFile, FoundVm, SourceError};
@@ -8,8 +9,11 @@ use lifeboat_schema::{ArtefactKind, Layout};
 use lifeboat_vmcx::Guid;
 
 use super::checkpoints::{self, Checkpoint, Memory};
-use super::walk::{StoreFile, StoreFolder, Walked};
+use super::walk::{StoreFile, Walked};
 use crate::names::{self, FolderRole};
+
+/// Folders that hold VMs and checkpoints, by path.
+pub(crate) type Homes = BTreeMap<OsString, Home>;
 
 /// VMs and checkpoints of one folder.
 #[derive(Debug, Default)]
@@ -38,10 +42,9 @@ impl Vm {
 /// Makes VMs of what a walk has found.
 pub(crate) fn group(walked: Walked, roots: &[PathBuf], memory: &mut Memory) -> Discovery {
     let Walked { folders, homes_with_disks, mut problems } = walked;
-    let mut homes: BTreeMap<PathBuf, Home> = BTreeMap::new();
+    let mut homes = Homes::new();
     for folder in folders {
-        let home = homes.entry(folder.home.clone()).or_default();
-        take_folder(home, folder);
+        take_folder(homes.entry(folder.home).or_default(), folder.role, folder.files);
     }
     for home in homes.values_mut() {
         settle_unnamed(home, &mut problems);
@@ -52,18 +55,20 @@ pub(crate) fn group(walked: Walked, roots: &[PathBuf], memory: &mut Memory) -> D
         problems.push(DiscoveryProblem { place: checkpoint.place(), error });
         alone.push(FoundVm {
             vm_id: checkpoint.id.as_str().to_owned(),
-            place: home.display().to_string(),
+            place: home.to_string_lossy().into_owned(),
             layout: Layout::Live,
             files: in_order(checkpoint.files),
         });
     });
     let mut vms = alone;
     for (place, home) in homes {
-        let is_export = home.vms.len() == 1 && (homes_with_disks.contains(&place) || !roots.contains(&place));
+        let is_export = home.vms.len() == 1
+            && (homes_with_disks.contains(&place) || !roots.iter().any(|root| *root.as_os_str() == place));
         let layout = if is_export { Layout::Export } else { Layout::Live };
+        let place = place.to_string_lossy();
         vms.extend(home.vms.into_iter().map(|vm| FoundVm {
             vm_id: vm.id.as_str().to_owned(),
-            place: place.display().to_string(),
+            place: place.to_string(),
             layout,
             files: in_order(vm.files),
         }));
@@ -75,8 +80,7 @@ pub(crate) fn group(walked: Walked, roots: &[PathBuf], memory: &mut Memory) -> D
 }
 
 /// Sorts the files of a folder by the GUIDs in their names.
-fn take_folder(home: &mut Home, folder: StoreFolder) {
-    let StoreFolder { role, files, .. } = folder;
+fn take_folder(home: &mut Home, role: FolderRole, files: Vec<StoreFile>) {
     let of_vms = role == FolderRole::Machines;
     let folder = if of_vms { names::MACHINES } else { names::SNAPSHOTS };
     let mut places: HashMap<Guid, usize> = HashMap::new();

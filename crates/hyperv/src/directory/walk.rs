@@ -4,6 +4,7 @@
 //! tree gives the same answer.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ use crate::names::{self, FolderRole};
 /// Most threads that walk: a warm cache keeps two busy, a share on a network a few more.
 const MAX_THREADS: usize = 4;
 
+/// Most folders that a thread takes at once.
+const MAX_SHARE: usize = 32;
+
 /// Deepest folder below `<GUID>` folders that is looked into; Hyper-V makes none.
 const MAX_DEPTH_IN_VM: usize = 4;
 
@@ -27,7 +31,7 @@ const MAX_FOLDERS: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct StoreFolder {
     /// The folder that it lies in: place of one or many VMs.
-    pub(crate) home: PathBuf,
+    pub(crate) home: OsString,
     /// Which of the two it is.
     pub(crate) role: FolderRole,
     /// The folder itself.
@@ -53,7 +57,7 @@ pub(crate) struct Walked {
     /// Folders of VMs and checkpoints, by path.
     pub(crate) folders: Vec<StoreFolder>,
     /// Folders with a folder of virtual disks.
-    pub(crate) homes_with_disks: HashSet<PathBuf>,
+    pub(crate) homes_with_disks: HashSet<OsString>,
     /// Trouble, by place.
     pub(crate) problems: Vec<DiscoveryProblem>,
 }
@@ -86,7 +90,7 @@ struct Task {
     /// Folders between the root and this one.
     depth: u32,
     /// For a folder of VMs or checkpoints: its role and home.
-    store: Option<(FolderRole, PathBuf)>,
+    store: Option<(FolderRole, OsString)>,
 }
 
 #[derive(Default)]
@@ -94,6 +98,8 @@ struct Queue {
     tasks: Vec<Task>,
     /// Threads that may still add tasks.
     busy: usize,
+    /// Threads that wait for tasks.
+    waiting: usize,
     entered: usize,
     /// Targets of links that were followed.
     followed: HashSet<PathBuf>,
@@ -111,7 +117,7 @@ pub(crate) fn walk(roots: &[PathBuf], options: &DirectoryOptions) -> Walked {
     let tasks = roots.iter().map(|root| {
         let role = root.file_name().and_then(|name| name.to_str()).map_or(FolderRole::Plain, FolderRole::of);
         let store = match (role, root.parent()) {
-            (FolderRole::Machines | FolderRole::Snapshots, Some(home)) => Some((role, home.to_owned())),
+            (FolderRole::Machines | FolderRole::Snapshots, Some(home)) => Some((role, home.into())),
             _ => None,
         };
         Task { path: root.clone(), depth: 0, store }
@@ -132,10 +138,14 @@ pub(crate) fn walk(roots: &[PathBuf], options: &DirectoryOptions) -> Walked {
     });
     // A folder reached twice, over overlapping roots or a link, counts once, under its own home if it can.
     walked.folders.sort_by(|a, b| {
-        let foreign = |folder: &StoreFolder| folder.path.parent() != Some(&folder.home);
-        (&a.path, foreign(a), &a.home).cmp(&(&b.path, foreign(b), &b.home))
+        // Compared as text: paths compare by component, which is slow.
+        let foreign = |folder: &StoreFolder| folder.path.parent() != Some(Path::new(&folder.home));
+        a.path
+            .as_os_str()
+            .cmp(b.path.as_os_str())
+            .then_with(|| (foreign(a), &a.home).cmp(&(foreign(b), &b.home)))
     });
-    walked.folders.dedup_by(|later, first| later.path == first.path);
+    walked.folders.dedup_by(|later, first| later.path.as_os_str() == first.path.as_os_str());
     walked.problems.sort_by(|a, b| a.place.cmp(&b.place));
     walked.problems.dedup_by(|later, first| later.place == first.place);
     walked
@@ -148,32 +158,40 @@ impl Walk<'_> {
 
     fn work(&self) -> Walked {
         let mut walked = Walked::default();
-        let mut found = Vec::new();
+        let (mut mine, mut found) = (Vec::new(), Vec::new());
         let mut queue = self.queue();
         loop {
-            if let Some(task) = queue.tasks.pop() {
-                queue.entered += 1;
-                if queue.entered > MAX_FOLDERS {
+            if let Some(last) = queue.tasks.last() {
+                if queue.entered >= MAX_FOLDERS {
+                    walked.contradiction(&last.path, "there are too many folders below the roots to be VMs");
                     queue.tasks.clear();
-                    walked.contradiction(&task.path, "there are too many folders below the roots to be VMs");
                     continue;
                 }
+                // A fair share at once, so that many small folders do not cost a lock each.
+                let share = (queue.tasks.len() / (2 * MAX_THREADS)).clamp(1, MAX_SHARE);
+                let from = queue.tasks.len() - share;
+                mine.extend(queue.tasks.drain(from..));
+                queue.entered += share;
                 queue.busy += 1;
                 drop(queue);
                 // A panic would leave the others waiting, so it must not get by.
                 let guard = Done(self);
-                self.enter(task, &mut walked, &mut found);
+                for task in mine.drain(..) {
+                    self.enter(task, &mut walked, &mut found);
+                }
                 std::mem::forget(guard);
                 queue = self.queue();
                 queue.busy -= 1;
                 queue.tasks.append(&mut found);
-                if queue.busy == 0 || queue.tasks.len() > 1 {
+                if queue.waiting > 0 && (queue.busy == 0 || !queue.tasks.is_empty()) {
                     self.more.notify_all();
                 }
             } else if queue.busy == 0 {
                 return walked;
             } else {
+                queue.waiting += 1;
                 queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.waiting -= 1;
             }
         }
     }
@@ -228,9 +246,9 @@ impl Walk<'_> {
         if kind.is_dir() {
             match FolderRole::of(name) {
                 FolderRole::Foreign => {}
-                FolderRole::Disks => drop(walked.homes_with_disks.insert(task.path.clone())),
+                FolderRole::Disks => drop(walked.homes_with_disks.insert(task.path.clone().into())),
                 role @ (FolderRole::Machines | FolderRole::Snapshots) => {
-                    let store = Some((role, task.path.clone()));
+                    let store = Some((role, task.path.clone().into()));
                     found.push(Task { path: path(), depth: task.depth + 1, store });
                 }
                 FolderRole::Plain if task.store.is_some() && names::leading_guid(name).is_some() => {

@@ -97,8 +97,8 @@ fn saved_state_and_unknown_files_belong_to_the_vm() {
         paths(&vm)[3..],
         [
             format!("Virtual Machines/{WEB}.vmcx.bak"),
-            format!("Virtual Machines/{WEB}/deeper/{WEB}.vsv"),
             format!("Virtual Machines/{WEB}/{WEB}.bin"),
+            format!("Virtual Machines/{WEB}/deeper/{WEB}.vsv"),
             "Virtual Machines/notes.txt".to_owned(),
             format!("Snapshots/{BEFORE_UPDATE}/{BEFORE_UPDATE}.bin"),
         ]

@@ -70,6 +70,11 @@ pub(super) static OWNER: LazyLock<GuardianKeys> = LazyLock::new(|| {
 
 /// A VM key protector of [`OWNER`], in the form that Hyper-V stores.
 pub(super) fn key_protector() -> Vec<u8> {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(make_key_protector);
+    BYTES.clone()
+}
+
+fn make_key_protector() -> Vec<u8> {
     let mut rng = ChaCha20Rng::seed_from_u64(2);
     let registry = AlgorithmRegistry::builtin();
     let template =
@@ -101,7 +106,7 @@ impl Host {
     /// Writes configuration, runtime state and guest state of a VM below `home`.
     pub(super) fn add_vm(&self, home: &str, id: &str, name: &str) -> &Self {
         self.write(&format!("{home}Virtual Machines/{id}.vmcx"), &encode(&vmcx(id, name)));
-        let state = encode(&vmrs(&[0x4B; 5000], name.repeat(3000).as_bytes()));
+        let state = encode(&vmrs(&key_protector(), name.repeat(3000).as_bytes()));
         self.write(&format!("{home}Virtual Machines/{id}.vmrs"), &state);
         self.write(&format!("{home}Virtual Machines/{id}.vmgs"), name.as_bytes())
     }

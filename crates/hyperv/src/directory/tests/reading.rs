@@ -3,6 +3,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use lifeboat_engine::source::{HostSource as _, SourceError};
 use lifeboat_schema::{PART_BYTES, Pairing};
@@ -78,7 +79,7 @@ fn damage_that_stays_is_named_after_three_equal_attempts() {
         assert_eq!(sink.begun, 0, "nothing was handed over");
     };
     check(&whole[..whole.len() / 2], "");
-    check(&[], "neither header copy is valid");
+    check(&[], "the file has 0");
     let mut flipped = whole.clone();
     flipped[0x2010] ^= 1;
     check(&flipped, "object table");
@@ -186,7 +187,7 @@ fn a_file_that_never_rests_is_torn() {
 #[test]
 fn a_replaced_file_is_read_again() {
     let (host, state) = web();
-    let new = encode(&vmrs(&[0x4B; 5000], &[9; 9000]));
+    let new = encode(&vmrs(&key_protector(), &[9; 9000]));
     let next = host.path("next");
     let size = fs::metadata(&state).unwrap().len();
     assert_eq!(new.len() as u64, size, "only its number tells");
@@ -238,7 +239,7 @@ fn what_became_a_link_or_a_pipe_is_not_read() {
 #[test]
 fn a_large_state_is_streamed_in_little_memory() {
     let (host, state) = web();
-    let vtpm = [3; 9 << 20];
+    let vtpm = vec![3; 9 << 20];
     let mut file = File::create(&state).unwrap();
     file.write_all(&encode(&vmrs(&key_protector(), &vtpm))).unwrap();
     // Sparse saved memory.
@@ -292,7 +293,8 @@ fn a_large_file_that_changes_while_it_is_streamed_begins_the_vm_again() {
 #[test]
 fn a_full_sink_ends_the_capture() {
     let (host, _) = web();
-    let mut sink = Sink { fail_after_parts: Some(2), ..Sink::default() };
+    let mut sink = Sink::default();
+    sink.fail_after_parts = Some(2);
     let error = host.source().capture(&host.only(), &mut sink).unwrap_err();
     assert!(matches!(error, SourceError::Sink(_)), "{error}");
     assert_eq!(sink.begun, 1);
@@ -331,17 +333,13 @@ fn a_busy_writer_never_gets_a_mixture_through() {
                 let mut file = OpenOptions::new().write(true).open(&state).unwrap();
                 let half = bytes.len() / 2;
                 file.write_all(&bytes[..half]).unwrap();
-                if rounds % 3 == 0 {
-                    std::thread::yield_now();
+                if rounds.is_multiple_of(3) {
+                    std::thread::sleep(Duration::from_micros(200));
                 }
                 file.write_all(&bytes[half..]).unwrap();
                 drop(file);
                 // Now and then it rests long enough for a capture.
-                std::thread::sleep(std::time::Duration::from_micros(if rounds % 20 == 19 {
-                    40_000
-                } else {
-                    300
-                }));
+                std::thread::sleep(Duration::from_micros(if rounds % 20 == 19 { 40_000 } else { 300 }));
                 rounds += 1;
             }
             rounds
@@ -349,7 +347,9 @@ fn a_busy_writer_never_gets_a_mixture_through() {
     };
     let source = host.source_with(DirectoryOptions { attempts: 3, ..quick() });
     let (mut whole, mut torn) = (0, 0);
-    for _ in 0..60 {
+    let begun = Instant::now();
+    // On a busy machine the first whole copy may take a while.
+    while begun.elapsed() < Duration::from_millis(if whole == 0 { 30_000 } else { 1500 }) {
         let mut sink = Sink::default();
         match source.capture(&vm, &mut sink) {
             Ok(record) => {
@@ -365,5 +365,5 @@ fn a_busy_writer_never_gets_a_mixture_through() {
     stop.store(true, Ordering::SeqCst);
     let rounds = writer.join().unwrap();
     println!("{rounds} rewrites, {whole} whole captures, {torn} torn");
-    assert!(whole > 0 && rounds > 20);
+    assert!(whole > 0 && rounds > 3);
 }

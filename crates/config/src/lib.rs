@@ -1,7 +1,8 @@
 //! The agent's configuration: one TOML file, every key checked, paths relative to the file.
 //!
-//! It holds no secret: the signing key is a file of its own, and credentials of the store come from the
-//! environment or from the usual files.
+//! Below the two programs: `lifeboat host enroll` writes it and the agent reads it. It holds no secret (the
+//! signing key is a file of its own, credentials of the store come from the environment or from the usual
+//! files), reads no environment, and knows nothing of what a run does with it.
 
 use std::path::{Path, PathBuf};
 
@@ -86,7 +87,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotConfig {
-    /// A bundle is closed when it has this many MiB (1 to 64).
+    /// A bundle is closed before it would have more MiB than this (1 to 64).
     pub bundle_mebibytes: u64,
     /// zstd level (1 to 19).
     pub compression_level: i32,
@@ -98,7 +99,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { bundle_mebibytes: 8, compression_level: 1, threads: 0, uploads: 2 }
+        Self { bundle_mebibytes: 4, compression_level: 1, threads: 0, uploads: 6 }
     }
 }
 
@@ -205,17 +206,10 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = std::env::temp_dir().join(format!(
-            "lifeboat-config-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("agent.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
         std::fs::write(&path, text).unwrap();
-        let read = Config::read(&path);
-        std::fs::remove_dir_all(&folder).unwrap();
-        read
+        Config::read(&path)
     }
 
     #[test]

@@ -1,0 +1,196 @@
+//! `cargo xtask bench fabric`: our speed against restic, borg and rustic, on one tree in one run.
+//!
+//! The tree is testfabric's. Each round runs every tool once, ours first, with empty repositories; round 0
+//! warms up and does not count; medians of the others are compared with the targets. All files are in the
+//! page cache: this measures the tools, not the disk.
+
+mod measure;
+mod ours;
+mod peers;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::arguments::Arguments;
+use crate::{Failure, demo, process, workspace};
+
+use measure::{Sample, Step};
+use ours::Ours;
+use peers::Peer;
+use table::Results;
+
+/// VMs of the default tree.
+const VMS: u32 = 5000;
+
+/// Rounds that count, by default.
+const RUNS: u32 = 3;
+
+/// Where the table goes, from the root.
+const DOCUMENT: &str = "docs/benchmarks.md";
+
+/// Folders of one benchmark.
+pub(crate) struct Place {
+    /// What is backed up: one synthetic host.
+    pub(crate) tree: PathBuf,
+    /// The repository or vault of the tool whose turn it is.
+    pub(crate) repository: PathBuf,
+    /// Caches, keys and settings of that tool.
+    pub(crate) state: PathBuf,
+    /// Where it restores to.
+    pub(crate) restored: PathBuf,
+}
+
+/// A tool whose turn it is: the commands that are measured.
+pub(crate) trait Tool {
+    /// Its name in the table.
+    fn name(&self) -> &'static str;
+    /// Its version.
+    fn version(&self) -> Result<String, Failure>;
+    /// Makes an empty repository; not measured.
+    fn init(&self, place: &Place) -> Result<(), Failure>;
+    /// The command of a step.
+    fn command(&self, step: Step, place: &Place) -> Result<Command, Failure>;
+    /// Folder below which the files lie after a restore, and how they are named there.
+    fn compare(&self, place: &Place) -> Result<(), Failure>;
+}
+
+pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command().as_deref() {
+        Some("fabric") => {}
+        _ => return Err("say what: cargo xtask bench fabric".to_owned()),
+    }
+    let vms: u32 = arguments.value("--vms")?.unwrap_or(VMS);
+    let runs: u32 = arguments.value("--runs")?.unwrap_or(RUNS);
+    let folder = arguments.path("--dir")?;
+    let write = !arguments.flag("--no-write");
+    arguments.finish()?;
+    if vms == 0 || runs == 0 {
+        return Err("--vms and --runs are at least 1".to_owned());
+    }
+    measure::needs_time()?;
+    let programs = demo::build_released()?;
+    let work = Work::create(folder)?;
+    let ours = Ours::new(programs, vms);
+    ours.generate(&work.0)?;
+    let place = Place {
+        tree: work.0.join("fabric/host-1"),
+        repository: work.0.join("repository"),
+        state: work.0.join("state"),
+        restored: work.0.join("restored"),
+    };
+    let peers = Peer::on_path();
+    let tools: Vec<&dyn Tool> =
+        std::iter::once(&ours as &dyn Tool).chain(peers.iter().map(|peer| peer as &dyn Tool)).collect();
+    let mut results = Results::new(vms, runs, &place, &tools)?;
+    for round in 0..=runs {
+        for tool in &tools {
+            println!("round {round} of {runs}: {}", tool.name());
+            let samples = one_round(*tool, &place)?;
+            if round > 0 {
+                results.add(tool.name(), samples);
+                results.live_objects = ours.live_objects();
+            }
+        }
+    }
+    let table = results.markdown();
+    println!("\n{table}");
+    if write {
+        write_document(&table)?;
+        println!("written to {DOCUMENT}");
+    }
+    Ok(())
+}
+
+/// Everything that is measured of one tool, from an empty repository.
+fn one_round(tool: &dyn Tool, place: &Place) -> Result<Vec<(Step, Sample)>, Failure> {
+    for folder in [&place.repository, &place.state, &place.restored] {
+        remove(folder)?;
+    }
+    fs::create_dir_all(&place.state).map_err(|error| format!("{}: {error}", place.state.display()))?;
+    tool.init(place)?;
+    let mut samples = Vec::new();
+    for step in Step::OF_A_TOOL {
+        if step == Step::Restore {
+            fs::create_dir_all(&place.restored)
+                .map_err(|error| format!("{}: {error}", place.restored.display()))?;
+        }
+        let mut sample = measure::measure(tool.command(step, place)?)?;
+        sample.repository_kib = measure::size_kib(&place.repository)?;
+        samples.push((step, sample));
+    }
+    tool.compare(place)?;
+    remove(&place.restored)?;
+    fs::create_dir_all(&place.restored).map_err(|error| format!("{}: {error}", place.restored.display()))?;
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(place.tree.join(".")).arg(&place.restored);
+    samples.push((Step::Copy, measure::measure(copy)?));
+    remove(&place.restored)?;
+    Ok(samples)
+}
+
+fn remove(folder: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {error}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The folder of a benchmark, removed at the end.
+struct Work(PathBuf);
+
+impl Work {
+    fn create(folder: Option<PathBuf>) -> Result<Self, Failure> {
+        let folder = folder
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("lifeboat-bench-{}", std::process::id())));
+        let folder =
+            std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        fs::create_dir(&folder)
+            .map_err(|error| format!("{}: {error}; name a new folder with --dir", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What stays is in the temporary folder, and its name tells whose it was.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Puts the table between its marks in the document; the rest of the text stays.
+fn write_document(table: &str) -> Result<(), Failure> {
+    let path = workspace::root().join(DOCUMENT);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("# Benchmarks\n\n{}\n{}\n", table::BEGIN, table::END)
+        }
+        Err(error) => return Err(format!("{DOCUMENT}: {error}")),
+    };
+    let text = table::replace(&text, table).ok_or_else(|| {
+        format!(
+            "{DOCUMENT}: the lines `{}` and `{}` are missing; the table belongs between them",
+            table::BEGIN,
+            table::END
+        )
+    })?;
+    fs::write(&path, text).map_err(|error| format!("{DOCUMENT}: {error}"))
+}
+
+/// The first line of what `program --version` says.
+pub(crate) fn version_of(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let text = process::output(Command::new(program).args(arguments))?;
+    Ok(text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split(" compiled")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned())
+}
