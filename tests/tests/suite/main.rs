@@ -14,6 +14,8 @@ mod roles;
 mod s3;
 // Every kind of store against one suite, against faults, and against odd surroundings.
 mod store;
+// Every change of a vault behind its back is named, and no restore gives wrong bytes.
+mod tamper;
 // Runs over weeks: cost, compaction, and what becomes of VMs.
 mod upkeep;
 
