@@ -34,8 +34,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     demo.run()
 }
 
+/// Builds our programs as `cargo test` builds them, so that a newcomer compiles everything once, and answers
+/// their folder. Dependencies are optimised in that profile too.
+fn build() -> Result<PathBuf, Failure> {
+    let mut command = workspace::cargo();
+    command.args(["build", "--workspace", "--bins"]);
+    println!("$ {}", process::show(&command));
+    process::run(&mut command)?;
+    workspace::built("debug")
+}
+
 /// Builds our programs with optimisation and answers their folder.
-pub(crate) fn build() -> Result<PathBuf, Failure> {
+pub(crate) fn build_released() -> Result<PathBuf, Failure> {
     let mut command = workspace::cargo();
     command.args(["build", "--release", "--bins"]);
     command.args(["-p", "lifeboat-agent", "-p", "lifeboat-restore-cli", "-p", "lifeboat-tests"]);

@@ -490,3 +490,6 @@ fn read_vm(row: &rusqlite::Row<'_>) -> rusqlite::Result<HeldVm> {
         bundles: json(row, 11)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

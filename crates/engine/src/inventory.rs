@@ -289,11 +289,12 @@ pub fn matches(entry: &VmEntry, wanted: &str) -> bool {
 /// Of all captures of one VM, the newest at `at` or before, or the newest of all.
 pub fn choose(mut found: Vec<Found>, at: Option<Time>) -> Option<Found> {
     found.retain(|vm| at.is_none_or(|at| vm.entry.captured <= at));
-    found.into_iter().max_by(|a, b| {
-        // Of one capture take the record that made it.
-        (a.entry.captured, std::cmp::Reverse(a.record.seq))
-            .cmp(&(b.entry.captured, std::cmp::Reverse(b.record.seq)))
-    })
+    // Times have whole seconds; of two captures within one the later record has the newer.
+    let key = |vm: &Found| (vm.entry.captured, vm.record.finished, vm.record.seq);
+    let newest = found.iter().max_by_key(|vm| key(vm))?.clone();
+    // Of one capture take the record that made it.
+    found.retain(|vm| vm.record.writer == newest.record.writer && vm.entry == newest.entry);
+    found.into_iter().min_by_key(|vm| vm.record.seq)
 }
 
 /// Writers whose ledger is forked or damaged: what they say needs a look.
@@ -305,3 +306,6 @@ pub fn doubtful_writers(ledgers: &Ledgers) -> Vec<WriterId> {
         .map(|ledger| ledger.writer.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

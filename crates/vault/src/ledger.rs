@@ -130,8 +130,11 @@ pub fn verify_admin(files: Vec<LedgerFile>, vault: &VaultId, keys: &[VerifyingKe
         if record.standing == Standing::Forked {
             // Two policies of one number: neither counts, nor what follows, until an admin settles it.
             broken = true;
+            continue;
         }
         if broken {
+            // Signed on top of what does not count; the finding of the first such record says it.
+            record.standing = record.standing.max(Standing::NotAllowed);
             continue;
         }
         let pushed = match record.signed.record.kind {
@@ -231,7 +234,7 @@ fn chain(writer: &WriterId, records: &mut [LedgerRecord], findings: &mut Vec<Fin
             standing = standing.max(Standing::AfterGap);
         } else if let [index] = indices.as_slice()
             && seq > 1
-            && standing == Standing::Good
+            && standing != Standing::Forked
             && records[*index].signed.record.prev != previous
         {
             findings.push(Finding::new(
@@ -265,18 +268,22 @@ fn chain(writer: &WriterId, records: &mut [LedgerRecord], findings: &mut Vec<Fin
 #[derive(Default)]
 struct Reuse {
     last_named_at: HashMap<Digest, u64>,
+    last_seq: u64,
 }
 
 impl Reuse {
     fn check(&mut self, signed: &SignedRecord, findings: &mut Vec<Finding>) {
         let seq = signed.name.seq;
+        // What a predecessor that is missing or does not count has named is not known here.
+        let has_predecessor = self.last_seq + 1 == seq;
+        self.last_seq = seq;
         let mut stale = 0u64;
         for object in &signed.record.objects {
             if self.last_named_at.insert(object.name, seq).is_some_and(|last| last + 1 < seq) {
                 stale += 1;
             }
         }
-        if stale > 0 {
+        if stale > 0 && has_predecessor {
             findings.push(Finding::new(
                 Severity::Warning,
                 "stale-reuse",
@@ -287,3 +294,6 @@ impl Reuse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,11 +226,12 @@ impl Vault {
     /// Opens the vault in `store` whose id is `pinned`.
     ///
     /// # Errors
-    /// [`VaultError::NoVault`], [`VaultError::Head`] or [`VaultError::Store`].
+    /// [`VaultError::NoVault`], [`VaultError::Head`], [`VaultError::Store`], or [`VaultError::Damaged`] where
+    /// there are ledgers without `vault.json`.
     pub async fn open(store: Store, pinned: &VaultId) -> Result<Self, VaultError> {
         let bytes = match store.read(&head_path(), MAX_VAULT_JSON_BYTES).await {
             Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Err(VaultError::NoVault { store: store.describe() }),
+            Err(StoreError::NotFound { .. }) => return Err(no_head(&store).await?),
             Err(error) => return Err(error.into()),
         };
         let (head, admin_keys) = policy::parse_head(&bytes, pinned)
@@ -354,6 +355,18 @@ impl Vault {
         });
         futures::stream::iter(reads).buffered(self.store.concurrency().max(1)).try_collect().await
     }
+}
+
+/// Why there is no `vault.json`: there never was a vault, or it was taken out of one.
+async fn no_head(store: &Store) -> Result<VaultError, VaultError> {
+    let has_records = store.list_stream("ledger", None)?.try_next().await?.is_some();
+    Ok(match has_records {
+        true => VaultError::Damaged {
+            place: head_path().to_string(),
+            what: format!("{} has ledgers, and this file is missing", store.describe()),
+        },
+        false => VaultError::NoVault { store: store.describe() },
+    })
 }
 
 fn stray(place: &str, what: &str) -> Finding {

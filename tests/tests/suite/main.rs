@@ -1,4 +1,26 @@
 //! The workspace's integration tests, in one binary.
 
+// An agent that is stopped anywhere, and catalogs and stores that do not agree.
+mod crash;
+// A vault's life on each kind of store, and many hosts that write at once.
+mod fleet;
+// What suites about runs share.
+mod life;
+// Recovery with stock tools only.
+mod recipe;
+// Who can open and write what.
+mod roles;
+// A real S3 service, when the environment names one.
+mod s3;
 // Every kind of store against one suite, against faults, and against odd surroundings.
 mod store;
+// Every change of a vault behind its back is named, and no restore gives wrong bytes.
+mod tamper;
+// Runs over weeks: cost, compaction, and what becomes of VMs.
+mod upkeep;
+
+/// Says on the test's output what was measured or how often something was tried.
+#[allow(clippy::print_stdout, reason = "numbers that a person reads")]
+fn told(what: &str) {
+    println!("{what}");
+}

@@ -3,7 +3,7 @@
 mod faults;
 mod folder;
 mod http;
-mod s3;
+pub(crate) mod s3;
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn memory() -> Store {
     Store::open("memory://", &StoreOptions::default(), &nothing).expect("open")
 }
 
-fn file_url(folder: &std::path::Path) -> String {
+pub(crate) fn file_url(folder: &std::path::Path) -> String {
     let path = folder.display().to_string().replace('\\', "/");
     if path.starts_with('/') { format!("file://{path}") } else { format!("file:///{path}") }
 }

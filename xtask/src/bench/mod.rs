@@ -70,7 +70,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         return Err("--vms and --runs are at least 1".to_owned());
     }
     measure::needs_time()?;
-    let programs = demo::build()?;
+    let programs = demo::build_released()?;
     let work = Work::create(folder)?;
     let ours = Ours::new(programs, vms);
     ours.generate(&work.0)?;

@@ -260,3 +260,6 @@ pub(super) fn previous_entries(
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;

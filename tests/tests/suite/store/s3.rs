@@ -9,12 +9,12 @@ use lifeboat_vault::store::{Store, StoreError, StoreOptions};
 
 use super::{ENFORCED, path, skipped};
 
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// URL of an unused prefix on the server of the environment.
-fn unused_prefix() -> Option<String> {
+pub(crate) fn unused_prefix() -> Option<String> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     if variable("AWS_ENDPOINT_URL").is_none() || variable("AWS_ACCESS_KEY_ID").is_none() {
         skipped("no S3 endpoint in the environment");
