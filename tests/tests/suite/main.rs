@@ -4,6 +4,8 @@
 mod crash;
 // A vault's life on each kind of store, and many hosts that write at once.
 mod fleet;
+// A writer that passes for another, or states what it may not.
+mod impostor;
 // What suites about runs share.
 mod life;
 // Recovery with stock tools only.
