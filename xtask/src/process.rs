@@ -25,6 +25,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     String::from_utf8(output.stdout).map_err(|_| format!("{shown}: its answer is not UTF-8"))
 }
 
+/// Runs a command and shows what it said only if it fails.
+pub(crate) fn quiet(command: &mut Command) -> Result<(), Failure> {
+    let shown = show(command);
+    let output = command.output().map_err(|error| format!("{shown}: cannot be started: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{shown}: {}\n{}", output.status, String::from_utf8_lossy(&said)))
+}
+
 /// Whether `name` with `arguments` runs at all.
 pub(crate) fn answers(name: &str, arguments: &[&str]) -> bool {
     let quiet = Command::new(name)

@@ -52,7 +52,7 @@ pub(crate) trait Tool {
     fn init(&self, place: &Place) -> Result<(), Failure>;
     /// The command of a step.
     fn command(&self, step: Step, place: &Place) -> Result<Command, Failure>;
-    /// Folder below which the files lie after a restore, and how they are named there.
+    /// Compares what was restored with the tree, byte for byte.
     fn compare(&self, place: &Place) -> Result<(), Failure>;
 }
 

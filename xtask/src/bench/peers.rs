@@ -80,7 +80,7 @@ impl Tool for Peer {
         if *self == Peer::Borg {
             command.arg("--encryption=repokey-blake2");
         }
-        process::output(&mut command).map(drop)
+        process::quiet(&mut command)
     }
 
     fn command(&self, step: Step, place: &Place) -> Result<Command, Failure> {
@@ -108,8 +108,7 @@ impl Tool for Peer {
     }
 
     fn compare(&self, place: &Place) -> Result<(), Failure> {
-        process::output(Command::new("diff").arg("-rq").arg(&place.tree).arg(&place.restored))
-            .map(drop)
+        process::quiet(Command::new("diff").arg("-rq").arg(&place.tree).arg(&place.restored))
             .map_err(|failure| format!("{}: the restored tree differs: {failure}", self.name()))
     }
 }
