@@ -1,9 +1,13 @@
 //! The workspace's integration tests, in one binary.
 
+// The real programs, as a person types them.
+mod cli;
 // An agent that is stopped anywhere, and catalogs and stores that do not agree.
 mod crash;
 // A vault's life on each kind of store, and many hosts that write at once.
 mod fleet;
+// What a stolen key of a host is good for.
+mod impostor;
 // What suites about runs share.
 mod life;
 // Recovery with stock tools only.
