@@ -84,8 +84,10 @@ mod tests {
     fn no_report_is_forgotten() {
         let text = std::fs::read_to_string(schema_folder().join("../src/report.rs")).expect("report.rs");
         let mut reports = 0;
-        for part in
-            text.split("\n/// ").filter(|part| part.lines().next().unwrap_or_default().contains("--json`"))
+        for part in text
+            .split("\n/// ")
+            .skip(1)
+            .filter(|part| part.lines().next().unwrap_or_default().contains("--json`"))
         {
             let name =
                 part.split("pub struct ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a struct");

@@ -59,7 +59,8 @@ pub struct Inventory<'a> {
     vault: &'a Vault,
     ledgers: &'a Ledgers,
     identities: &'a Identities,
-    bodies: HashMap<Digest, Arc<Read>>,
+    /// By writer too: what one writer falsely names must not hide what another holds.
+    bodies: HashMap<(WriterId, Digest), Arc<Read>>,
     /// What could not be read.
     pub findings: Vec<Finding>,
 }
@@ -133,13 +134,17 @@ impl<'a> Inventory<'a> {
                 .objects
                 .iter()
                 .filter(|object| object.content == Content::Body)
-                .filter_map(|object| self.bodies.get(&object.name).map(|body| &**body))
+                .filter_map(|object| {
+                    self.bodies.get(&(shared.writer.clone(), object.name)).map(|body| &**body)
+                })
                 .collect();
             for (subject, places) in &shared.subjects {
                 // A subject stands in the newest of the bodies that the record gives it.
                 let described = places
                     .iter()
-                    .filter_map(|place| self.bodies.get(&shared.objects.get(*place as usize)?.name))
+                    .filter_map(|place| {
+                        self.bodies.get(&(shared.writer.clone(), shared.objects.get(*place as usize)?.name))
+                    })
                     .filter_map(|body| match &**body {
                         Read::Body { host, vms, seq, .. } => vms.get(subject).map(|vm| (*seq, host, vm)),
                         Read::Nothing => None,
@@ -164,11 +169,12 @@ impl<'a> Inventory<'a> {
 
     /// Reads the bodies of `records` that were not read yet.
     async fn load(&mut self, records: &[&LedgerRecord]) -> Result<(), VaultError> {
-        let mut wanted: BTreeMap<Digest, (&Record, &ObjectEntry)> = BTreeMap::new();
+        let mut wanted: BTreeMap<(WriterId, Digest), (&Record, &ObjectEntry)> = BTreeMap::new();
         for record in records.iter().map(|record| &record.signed.record) {
             for object in record.objects.iter().filter(|object| object.content == Content::Body) {
-                if !self.bodies.contains_key(&object.name) {
-                    wanted.entry(object.name).or_insert((record, object));
+                let key = (record.writer.clone(), object.name);
+                if !self.bodies.contains_key(&key) {
+                    wanted.entry(key).or_insert((record, object));
                 }
             }
         }

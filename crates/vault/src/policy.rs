@@ -199,14 +199,6 @@ impl Policy {
             if !ids.insert(owner.id.as_str()) {
                 return Err(PolicyProblem::Twice(owner.id.to_string()));
             }
-            for class in Class::ALL {
-                // A class is sealed to several roles at once; their recipients together must be sealable.
-                if let Err(error) = Recipients::parse(&owner.recipients_of(*class)) {
-                    let (owner, why) =
-                        (owner.id.to_string(), format!("those of class {class} together: {error}"));
-                    return Err(PolicyProblem::Recipient { owner, why });
-                }
-            }
             for role in Role::ALL {
                 let recipients = owner.recipients.get(role).map(Vec::as_slice).unwrap_or_default();
                 if recipients.is_empty() {
@@ -216,6 +208,14 @@ impl Policy {
                     owner: owner.id.to_string(),
                     why: error.to_string(),
                 })?;
+            }
+            for class in Class::ALL {
+                // A class is sealed to several roles at once; their recipients together must be sealable.
+                if let Err(error) = Recipients::parse(&owner.recipients_of(*class)) {
+                    let (owner, why) =
+                        (owner.id.to_string(), format!("those of class {class} together: {error}"));
+                    return Err(PolicyProblem::Recipient { owner, why });
+                }
             }
         }
         let mut keys = BTreeMap::new();

@@ -81,6 +81,30 @@ mod tests {
         last
     }
 
+    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+        core::array::from_fn(|index| u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).unwrap())
+    }
+
+    /// All rounds, on a recovery password and a password of one real volume.
+    #[test]
+    fn known_answers() {
+        let cases = [
+            (
+                "fdd303817e456f7a4b64a7063ae00be752a46841e57da98caf8522f136cb3411",
+                "2ba080989af9b50c203aaebd0b40d498",
+                "1a39f926dab83e947fa85125b91e556e9ecc2bc5968924e03de234878d1fd4bd",
+            ),
+            (
+                "0d6cbf9e5d75af220d7ac3e9f35d05f56952608dd1dacb31774452c489eadc51",
+                "8d7637cc5d885d5ff4f748dbc8440d2e",
+                "37554410c6e0df5b4fe096259f4a21b847338d3e8d8d8d8c30012d1447cca957",
+            ),
+        ];
+        for (user_key, salt, stretched) in cases {
+            assert_eq!(stretch(&Key256::new(bytes(user_key)), &bytes(salt)).expose(), &bytes(stretched));
+        }
+    }
+
     #[test]
     fn equals_the_definition() {
         for rounds in [0, 1, 2, 300] {

@@ -6,7 +6,7 @@ mod cli;
 mod crash;
 // A vault's life on each kind of store, and many hosts that write at once.
 mod fleet;
-// What a stolen key of a host is good for.
+// A writer that passes for another, or states what it may not.
 mod impostor;
 // What suites about runs share.
 mod life;

@@ -54,6 +54,10 @@ fn vm(key: &str, revision: u8) -> (HeldVm, Vec<u8>) {
     (held, format!("{{\"{key}\":{revision}}}").into_bytes())
 }
 
+fn encoded(changed: &[(HeldVm, Vec<u8>)]) -> Vec<(HeldVm, EntryJson<'static>)> {
+    changed.iter().map(|(vm, entry)| (vm.clone(), EntryJson::Json(entry.clone()))).collect()
+}
+
 /// Commits one record as a run does.
 fn commit(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, Vec<u8>)], gone: &[&str], objects: &[&str]) {
     pend(catalog, seq, changed, gone, objects);
@@ -62,8 +66,11 @@ fn commit(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, Vec<u8>)], gone: 
 
 fn pend(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, Vec<u8>)], gone: &[&str], objects: &[&str]) {
     let objects: Vec<ObjectEntry> = objects.iter().map(|what| object(what)).collect();
+    let changed = encoded(changed);
     let gone: Vec<String> = gone.iter().map(|key| (*key).to_owned()).collect();
-    catalog.set_pending(&Pending { record: &own(seq), objects: &objects, changed, gone: &gone }).unwrap();
+    catalog
+        .set_pending(&Pending { record: &own(seq), objects: &objects, changed: &changed, gone: &gone })
+        .unwrap();
 }
 
 /// Everything that a run reads of a catalog.
@@ -132,7 +139,8 @@ fn a_write_that_cannot_commit_changes_nothing() {
     catalog.on_commit(Some(move || hook.load(Ordering::Relaxed))).unwrap();
     let refused = own(2);
     let objects = [object("b")];
-    let pending = Pending { record: &refused, objects: &objects, changed: &[vm("b", 2)], gone: &[] };
+    let changed = encoded(&[vm("b", 2)]);
+    let pending = Pending { record: &refused, objects: &objects, changed: &changed, gone: &[] };
     catalog.set_pending(&pending).unwrap_err();
     assert_eq!((state(&catalog), catalog.pending().unwrap()), (before.clone(), None));
     refuse.store(false, Ordering::Relaxed);

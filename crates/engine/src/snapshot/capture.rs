@@ -180,6 +180,7 @@ impl<'a> Worker<'a> {
         let fingerprint = vm.found.fingerprint();
         let mut sink = Sink {
             lent: self.job.previous.get(&vm.key).map(lent_parts).unwrap_or_default(),
+            lender: vm.held.as_ref().map(|held| held.owner.clone()),
             worker: self,
             owner: None,
             guardian: None,
@@ -231,14 +232,16 @@ impl<'a> Worker<'a> {
         bytes: &[u8],
     ) -> Result<(usize, MemberRef), SnapshotError> {
         let key = (owner.clone(), class);
-        // Closed before it would grow past the limit, whatever compression makes of the content.
-        let limit = self.job.options.bundle_bytes;
-        if self
-            .open
-            .get(&key)
-            .is_some_and(|open| open.writer.sealed_bytes() + bytes.len() as u64 + 1024 > limit)
-            && let Some(full) = self.open.remove(&key)
-        {
+        // Closed before it would grow past the limit. What counts is the compressed size: guest states are mostly
+        // zeros, and a bundle for each of them would never be compacted.
+        let mut packed = None;
+        if let Some(open) = self.open.get_mut(&key) {
+            match open.writer.append_within(&mut self.sealer, bytes, self.job.options.bundle_bytes)? {
+                Ok(member) => return Ok((open.number, member)),
+                Err(too_much) => packed = Some(too_much),
+            }
+        }
+        if let Some(full) = self.open.remove(&key) {
             self.close(owner, class, full)?;
         }
         if !self.open.contains_key(&key) {
@@ -251,7 +254,10 @@ impl<'a> Worker<'a> {
             self.open.insert(key.clone(), Open { number: self.names.len() - 1, writer });
         }
         let open = self.open.get_mut(&key).expect("it was put there above");
-        let member = open.writer.append(&mut self.sealer, bytes)?;
+        let member = match packed {
+            Some(packed) => open.writer.append_packed(&packed)?,
+            None => open.writer.append(&mut self.sealer, bytes)?,
+        };
         Ok((open.number, member))
     }
 
@@ -328,6 +334,8 @@ struct Current {
 struct Sink<'w, 'a> {
     worker: &'w mut Worker<'a>,
     lent: HashMap<(Class, Digest, u64), PartEntry>,
+    /// Whose bundles the lent parts lie in.
+    lender: Option<OwnerId>,
     owner: Option<OwnerId>,
     guardian: Option<Digest>,
     artefacts: Vec<ArtefactDraft>,
@@ -373,6 +381,10 @@ impl CaptureSink for Sink<'_, '_> {
             let error =
                 SnapshotError::NoOwner { vm_id: identity.vm_id.to_owned(), name: identity.name.to_owned() };
             return Err(SinkError(error.to_string()));
+        }
+        if self.owner != self.lender {
+            // The new owner could not open what is sealed to the old one.
+            self.lent.clear();
         }
         Ok(())
     }

@@ -250,7 +250,7 @@ fn a_ledger_never_goes_back_to_an_older_policy() {
 #[test]
 fn an_object_is_taken_up_again_only_from_the_direct_predecessor() {
     let terms = terms();
-    let policies = policy_chain(&[terms.clone()]);
+    let policies = policy_chain(std::slice::from_ref(&terms));
     let object = |what: &str| object(&terms, what);
     let ledger_of = |objects: &[Vec<ObjectEntry>], left_out: Option<usize>| {
         let mut all: Vec<SignedRecord> = Vec::new();

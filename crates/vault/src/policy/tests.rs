@@ -319,7 +319,7 @@ fn a_cut_holds_though_a_later_policy_no_longer_repeats_it() {
 #[test]
 fn objects_are_held_to_the_recipients_of_their_owner_and_class() {
     let terms = terms();
-    let policies = chain(&[terms.clone()]);
+    let policies = chain(std::slice::from_ref(&terms));
     let with = |objects: Vec<ObjectEntry>| {
         let record = Record { objects, ..record(1, None, place(&policies, 1)) };
         policies.judge(&sign(record, 3), None)

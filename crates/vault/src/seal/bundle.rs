@@ -5,6 +5,9 @@
 //! plaintext; [`Opener::read_member`] reads one member that was fetched by range. Which artefact a member
 //! is, and in which order members come, is said by the body of the record.
 
+use lifeboat_schema::Digest;
+use zeroize::Zeroizing;
+
 use super::error::{Corruption, FrameDefect, SealError};
 use super::frame::{FRAME_MAGIC, Frame, check_padding};
 use super::member::{MAX_ENTRY_BYTES, MemberRef, TAR_BLOCK_BYTES, TAR_END_BYTES, parse_entry};
@@ -53,6 +56,46 @@ impl BundleWriter {
     pub fn append_staged(&mut self, mut staged: StagedMember<'_>) -> Result<MemberRef, SealError> {
         let (digest, size) = (staged.digest(), staged.size() as u64);
         let frame = staged.frame()?;
+        self.write_frame(digest, size, frame)
+    }
+
+    /// Appends a copy of `content` if the object then stays below `limit_bytes`, padding left out, or has no member
+    /// yet; else gives it back packed, for another bundle.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_within(
+        &mut self,
+        sealer: &mut Sealer,
+        content: &[u8],
+        limit_bytes: u64,
+    ) -> Result<Result<MemberRef, PackedMember>, SealError> {
+        // The frame of the archive's end and its tag; tags of the chunks take a 4,096th.
+        const END_BYTES: u64 = 1024;
+        let mut staged = sealer.stage(content.len(), |buffer| {
+            buffer.copy_from_slice(content);
+            Ok::<(), SealError>(())
+        })?;
+        let (digest, size) = (staged.digest(), staged.size() as u64);
+        let frame = staged.frame()?;
+        let frame_bytes = frame.len() as u64;
+        if self.members > 0
+            && self.sealed_bytes() + frame_bytes + frame_bytes / 4096 + END_BYTES > limit_bytes
+        {
+            return Ok(Err(PackedMember { digest, size, frame: Zeroizing::new(frame.to_vec()) }));
+        }
+        self.write_frame(digest, size, frame).map(Ok)
+    }
+
+    /// Appends a member that did not fit into another bundle.
+    ///
+    /// # Errors
+    /// As [`append_staged`](Self::append_staged).
+    pub fn append_packed(&mut self, packed: &PackedMember) -> Result<MemberRef, SealError> {
+        self.write_frame(packed.digest, packed.size, &packed.frame)
+    }
+
+    fn write_frame(&mut self, digest: Digest, size: u64, frame: &[u8]) -> Result<MemberRef, SealError> {
         self.object.check_room(frame.len())?;
         let offset = self.object.payload.plaintext_bytes();
         self.object.payload.write(frame);
@@ -81,6 +124,13 @@ impl BundleWriter {
         self.object.payload.write(sealer.compress(&TAR_END)?);
         Ok(self.object.finish())
     }
+}
+
+/// A compressed member that is in no bundle yet. Wiped on drop.
+pub struct PackedMember {
+    digest: Digest,
+    size: u64,
+    frame: Zeroizing<Vec<u8>>,
 }
 
 impl Opener {

@@ -25,7 +25,7 @@ mod sealer;
 mod tests;
 
 pub use age_payload::{CHUNK_BYTES, PAYLOAD_NONCE_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES};
-pub use bundle::BundleWriter;
+pub use bundle::{BundleWriter, PackedMember};
 pub use compressor::COMPRESSION_LEVELS;
 pub use error::{Corruption, FrameDefect, SealError};
 pub use frame::{FRAME_MAGIC, MAX_WINDOW_BYTES, PADDING_HEADER_BYTES, PADDING_MAGIC};

@@ -151,9 +151,9 @@ pub(super) fn try_all(specimen: &Specimen, tamperings: Vec<Tampering>, restore_e
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(tampering) = tamperings.get(index) else { break };
-                    let restores = index % restore_every == 0;
+                    let restores = index.is_multiple_of(restore_every);
                     let narrow = restore_every > 1;
-                    let whole = !narrow || index % WHOLE_SHARE == 0;
+                    let whole = !narrow || index.is_multiple_of(WHOLE_SHARE);
                     let counts = own.0.entry(tampering.kind.clone()).or_default();
                     runtime.block_on(trial.try_one(tampering, whole, narrow, restores, counts));
                 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lifeboat_schema::{
@@ -8,6 +9,9 @@ use lifeboat_vault::seal::NewIdentity;
 
 use super::*;
 use crate::source::{DiscoveryProblem, FileStat, FoundFile};
+
+/// Full size of bundles; those below are far from it.
+const BUNDLE_BYTES: u64 = 4 << 20;
 
 fn vault() -> VaultId {
     VaultId::of(b"vault")
@@ -108,12 +112,13 @@ fn what_stands_what_is_captured_and_what_is_carried() {
     let all = vec![held(&same, &["x"]), held(&grown, &["x"]), held(&gone, &["y"]), held(&lost, &["missing"])];
     let there = intact(&all[..3]);
     let now = vec![same, found("b", "/b", 2), new];
-    let plan = make(discovered(now), all, &there, &everything(), &vault());
+    let plan = make(discovered(now), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.found, 3);
     assert_eq!(keys(&plan.standing), ["a"]);
     assert_eq!(to_capture(&plan), [("b", true), ("c", false)]);
     assert_eq!(keys(&plan.vanished), ["d"]);
     assert_eq!(plan.gone, ["e"], "what is neither found nor whole in the store is in no further record");
+    assert_eq!(plan.dropped, ["VM e (e)"], "and that is told");
     assert!(plan.failed.is_empty() && plan.carried.is_empty());
 }
 
@@ -123,11 +128,18 @@ fn an_object_that_is_missing_has_its_vms_captured_anew() {
     let all = vec![held(&one, &["x", "y"]), held(&two, &["y"])];
     let mut there = intact(&all);
     there.remove(&name("x"));
-    let plan = make(discovered(vec![one.clone(), two.clone()]), all.clone(), &there, &everything(), &vault());
+    let plan = make(
+        discovered(vec![one.clone(), two.clone()]),
+        all.clone(),
+        &there,
+        &everything(),
+        &vault(),
+        BUNDLE_BYTES,
+    );
     assert_eq!((keys(&plan.standing), to_capture(&plan)), (vec!["b"], vec![("a", true)]));
     let mut there = intact(&all);
     there.remove(&name("body"));
-    let plan = make(discovered(vec![one, two]), all, &there, &everything(), &vault());
+    let plan = make(discovered(vec![one, two]), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!((keys(&plan.standing), to_capture(&plan)), (vec![], vec![("a", true), ("b", true)]));
 }
 
@@ -146,7 +158,7 @@ fn a_source_that_fails_carries_its_vms_and_no_other_source_s() {
         ("vms".to_owned(), Ok(Discovery { vms: vec![], problems: vec![problem] })),
         ("cluster".to_owned(), Err(failure)),
     ];
-    let plan = make(discoveries, all, &there, &everything(), &vault());
+    let plan = make(discoveries, all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(keys(&plan.vanished), ["a"]);
     let carried: Vec<_> =
         plan.carried.iter().map(|(note, vm)| (vm.key.as_str(), note.why, note.since)).collect();
@@ -164,6 +176,7 @@ fn two_copies_of_one_vm_are_two_subjects_and_one_place_found_twice_is_told() {
         &HashMap::new(),
         &everything(),
         &vault(),
+        BUNDLE_BYTES,
     );
     assert_eq!(to_capture(&plan), [("a", false), ("a@/two", false)]);
     assert_eq!(plan.failed.len(), 1);
@@ -176,11 +189,12 @@ fn a_vm_that_comes_back_or_changes_its_source_is_freshened() {
     let mut vm = held(&one, &["x"]);
     vm.carried_since = Some(Time::from_unix_seconds(3));
     let there = intact([&vm]);
-    let plan = make(discovered(vec![one.clone()]), vec![vm.clone()], &there, &everything(), &vault());
+    let plan =
+        make(discovered(vec![one.clone()]), vec![vm.clone()], &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!((keys(&plan.standing), keys(&plan.freshened)), (vec!["a"], vec!["a"]));
     assert_eq!(plan.freshened[0].carried_since, None);
     (vm.carried_since, vm.source) = (None, "another".to_owned());
-    let plan = make(discovered(vec![one]), vec![vm], &there, &everything(), &vault());
+    let plan = make(discovered(vec![one]), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.freshened[0].source, "vms");
 }
 
@@ -221,57 +235,84 @@ fn an_unchanged_vm_whose_owner_is_another_now_is_captured_anew() {
     let there = intact([&vm]);
     let named = VmSelector::Name(VmSelector::name_digest(&vault(), &vm.name));
     let policy = policy(&[("o-two", vec![named]), ("o-one", vec![VmSelector::All])]);
-    let plan = make(discovered(vec![one]), vec![vm], &there, &policy, &vault());
+    let plan = make(discovered(vec![one]), vec![vm], &there, &policy, &vault(), BUNDLE_BYTES);
     assert_eq!(to_capture(&plan), [("a", true)]);
 }
 
-/// So many unchanged VMs, each in a bundle of its own; the last shares its bundle with ten more.
-fn scattered(bundles: usize) -> (Vec<FoundVm>, Vec<HeldVm>) {
+/// So many unchanged VMs, each in a bundle of its own; the last shares its bundle with ten more. With what
+/// the store has of them: bundles grow with their numbers.
+fn scattered(bundles: usize) -> (Vec<FoundVm>, Vec<HeldVm>, HashMap<Digest, ObjectEntry>) {
     let mut all = Vec::new();
     for number in 0..bundles + 10 {
         let vm = found(&format!("vm-{number:03}"), "/v", 1);
-        let bundle = format!("bundle-{:03}", number.min(bundles - 1));
-        let held = held(&vm, &[&bundle]);
+        let held = held(&vm, &[&bundle(number.min(bundles - 1))]);
         all.push((vm, held));
     }
-    all.into_iter().unzip()
+    let (found, held): (Vec<FoundVm>, Vec<HeldVm>) = all.into_iter().unzip();
+    let mut there = intact(&held);
+    for number in 0..bundles {
+        there.get_mut(&name(&bundle(number))).expect("it is there").size = 1000 + number as u64;
+    }
+    (found, held, there)
+}
+
+fn bundle(number: usize) -> String {
+    format!("bundle-{number:03}")
+}
+
+fn planned(
+    now: Vec<FoundVm>,
+    all: Vec<HeldVm>,
+    there: &HashMap<Digest, ObjectEntry>,
+    bundle_bytes: u64,
+) -> Plan {
+    make(discovered(now), all, there, &everything(), &vault(), bundle_bytes)
 }
 
 #[test]
 fn few_bundles_are_left_as_they_are() {
-    let (now, all) = scattered(BUNDLES_PER_100_VMS);
-    let there = intact(&all);
+    let (now, all, there) = scattered(BUNDLES_PER_100_VMS);
     let count = all.len();
-    let plan = make(discovered(now), all, &there, &everything(), &vault());
+    let plan = planned(now, all, &there, BUNDLE_BYTES);
     assert_eq!((plan.standing.len(), plan.changed.len()), (count, 0));
 }
 
 #[test]
-fn too_many_bundles_are_emptied_the_least_used_first() {
-    let (now, all) = scattered(BUNDLES_PER_100_VMS + 1);
-    let there = intact(&all);
-    let plan = make(discovered(now), all.clone(), &there, &everything(), &vault());
-    let left: HashSet<Digest> = plan.standing.iter().flat_map(|vm| vm.bundles.clone()).collect();
-    assert_eq!(left.len(), BUNDLES_PER_100_VMS / 2);
-    assert!(left.contains(&all.last().unwrap().bundles[0]), "the one that eleven VMs use stays");
+fn too_many_small_bundles_are_emptied_the_smallest_first() {
+    let (now, all, there) = scattered(BUNDLES_PER_100_VMS + 1);
+    let plan = planned(now, all, &there, BUNDLE_BYTES);
+    let left: BTreeSet<Digest> = plan.standing.iter().flat_map(|vm| vm.bundles.clone()).collect();
+    let largest = (0..BUNDLES_PER_100_VMS + 1).rev().take(BUNDLES_PER_100_VMS / 2);
+    assert_eq!(left, largest.map(|number| name(&bundle(number))).collect());
     assert_eq!(plan.changed.len(), BUNDLES_PER_100_VMS + 1 - left.len());
     // They are captured with what is held of them, so that a failure carries them, and may lend no emptied bundle.
     assert!(plan.changed.iter().all(|vm| vm.held.is_some()));
     assert_eq!(plan.reusable.len(), plan.changed.len());
     for (_, victims) in &plan.reusable {
-        assert!(victims.is_disjoint(&left) && victims.len() == plan.changed.len());
+        assert!(victims.len() == plan.changed.len() && victims.iter().all(|victim| !left.contains(victim)));
     }
 }
 
 #[test]
+fn bundles_that_are_many_because_they_are_full_stay() {
+    let (now, all, there) = scattered(3 * BUNDLES_PER_100_VMS);
+    let count = all.len();
+    let plan = planned(now.clone(), all.clone(), &there, 1000);
+    assert_eq!((plan.standing.len(), plan.changed.len()), (count, 0));
+    // Half full: half of them would do.
+    let plan = planned(now, all, &there, 4000);
+    let left: BTreeSet<Digest> = plan.standing.iter().flat_map(|vm| vm.bundles.clone()).collect();
+    assert!((30..=40).contains(&left.len()), "{}", left.len());
+}
+
+#[test]
 fn a_bundle_that_a_vanished_vm_needs_is_not_emptied() {
-    let (mut now, mut all) = scattered(BUNDLES_PER_100_VMS + 1);
+    let (mut now, mut all, there) = scattered(BUNDLES_PER_100_VMS + 1);
     // It shares the bundle of the first VM.
     let away = found("away", "/v", 1);
     all.push(held(&away, &["bundle-000"]));
     now.retain(|vm| vm.vm_id != "away");
-    let there = intact(&all);
-    let plan = make(discovered(now), all, &there, &everything(), &vault());
+    let plan = planned(now, all, &there, BUNDLE_BYTES);
     assert_eq!(keys(&plan.vanished), ["away"]);
     assert!(keys(&plan.standing).contains(&"vm-000"), "reading it again would free nothing");
     assert!(plan.changed.len() > 5);
