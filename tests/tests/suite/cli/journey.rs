@@ -103,5 +103,5 @@ fn an_older_state_comes_back_by_its_time() {
     assert_ne!(now.files, before.files);
     desk.lifeboat(&["restore", &now.name, "--at", "2020-01-01T00:00:00Z", "--to", "none"])
         .ends(1)
-        .says("of that time");
+        .says("no snapshot at 2020-01-01T00:00:00Z or before");
 }
