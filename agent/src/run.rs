@@ -50,6 +50,17 @@ pub enum RunError {
         /// Its mode.
         mode: u32,
     },
+    /// The signing key cannot be read.
+    #[error(
+        "the signing key {path} cannot be read: {source}. `lifeboat host enroll` wrote it into the agent's folder: bring it back, or have the host enrolled anew"
+    )]
+    KeyUnreadable {
+        /// The key file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The signing key cannot be used.
     #[error("the signing key {path} cannot be used: {source}")]
     Key {
@@ -75,7 +86,9 @@ impl RunError {
     pub fn exit(&self) -> Exit {
         match self {
             RunError::Config(_) => Exit::Usage,
-            RunError::KeyExposed { .. } | RunError::Key { .. } => Exit::NoAccess,
+            RunError::KeyExposed { .. } | RunError::KeyUnreadable { .. } | RunError::Key { .. } => {
+                Exit::NoAccess
+            }
             RunError::Vault(error) | RunError::Snapshot(SnapshotError::Vault(error)) => error.exit(),
             _ => Exit::Failed,
         }
@@ -204,7 +217,7 @@ fn lock(config: &Config) -> Result<File, RunError> {
 
 fn read_key(config: &Config) -> Result<SigningKey, RunError> {
     let path = &config.signing_key;
-    let failed = |source| RunError::Folder { path: path.clone(), source };
+    let failed = |source| RunError::KeyUnreadable { path: path.clone(), source };
     #[cfg(unix)]
     {
         let metadata = std::fs::metadata(path).map_err(failed)?;

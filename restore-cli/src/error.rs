@@ -50,6 +50,9 @@ impl From<VaultError> for CliError {
             VaultError::Seal(SealError::NoMatch) => {
                 ". Give the identity of the right role and owner with --identity; `lifeboat check` says which roles there are"
             }
+            VaultError::Seal(
+                SealError::BadIdentity { .. } | SealError::BadIdentityFile { .. } | SealError::NoIdentity,
+            ) => ". Give a file that `lifeboat init` or `age-keygen` wrote, such as restore.identity",
             _ => "",
         };
         Self::new(exit, format!("{error}{hint}"))

@@ -23,7 +23,9 @@ pub const MAX_VAULT_JSON_BYTES: u64 = 64 << 10;
 #[non_exhaustive]
 pub enum BadHead {
     /// Its digest is another than the pinned vault id.
-    #[error("vault.json belongs to the vault {found}, and {pinned} is pinned here")]
+    #[error(
+        "vault.json belongs to the vault {found}, and {pinned} is pinned here. If the pinned id is right, someone put another vault in its place: do not use it"
+    )]
     OtherVault {
         /// The id of what the store holds.
         found: VaultId,

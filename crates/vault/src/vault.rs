@@ -40,9 +40,7 @@ pub enum VaultError {
         id: VaultId,
     },
     /// `vault.json` is refused.
-    #[error(
-        "the vault at {store} is refused: {source}. If the pinned id is right, someone put another vault in its place: do not use it"
-    )]
+    #[error("the vault at {store} is refused: {source}")]
     Head {
         /// The store.
         store: String,
@@ -115,6 +113,9 @@ impl VaultError {
             VaultError::Seal(
                 SealError::NoMatch | SealError::WrongPassphrase | SealError::PassphraseNeeded,
             ) => Exit::NoAccess,
+            VaultError::Seal(
+                SealError::BadIdentity { .. } | SealError::BadIdentityFile { .. } | SealError::NoIdentity,
+            ) => Exit::Usage,
             VaultError::Seal(_) => Exit::Failed,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use lifeboat_engine::inventory::{Found, Inventory, by_vm, choose, matches};
 use lifeboat_engine::restore::{RestoreObserver, RestoreOptions, plan, restore};
-use lifeboat_schema::{Exit, Grade, RestorePlan, RestoreReport, Role, Time};
+use lifeboat_schema::{Exit, Finding, Grade, RestorePlan, RestoreReport, Role, Severity, Time};
 
 use super::Context;
 use super::vms::no_access_if_nothing_opens;
@@ -74,9 +74,9 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         found = inventory.all().await?;
     }
     no_access_if_nothing_opens(&inventory, &identity.path)?;
-    let chosen = select(arguments, found, at)?;
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
     findings.append(&mut inventory.findings);
+    let chosen = select(arguments, found, at).map_err(|error| perhaps_damaged(error, &findings))?;
     kit.remember();
 
     if arguments.plan {
@@ -107,6 +107,17 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         print(&report);
     }
     Ok(Exit::of(&report.findings))
+}
+
+/// What is not found in a damaged vault may be what was damaged.
+fn perhaps_damaged(error: CliError, findings: &[Finding]) -> CliError {
+    match findings.iter().find(|finding| finding.severity == Severity::Damage) {
+        Some(damage) if error.exit == Exit::Failed => CliError::new(
+            Exit::Damage,
+            format!("{error}. That may be because of damage: {}: {}", damage.place, damage.what),
+        ),
+        _ => error,
+    }
 }
 
 /// The snapshots to restore, each with the rule that chose it.
@@ -144,7 +155,8 @@ fn select(
         None => Err(CliError::new(
             Exit::Failed,
             format!(
-                "no snapshot holds a VM {wanted:?} of that time; `lifeboat snapshots` lists what there is"
+                "no snapshot{} holds a VM {wanted:?}; `lifeboat snapshots` lists what there is",
+                at.map(|at| format!(" at {at} or before")).unwrap_or_default()
             ),
         )),
     }

@@ -1,5 +1,7 @@
 //! The workspace's integration tests, in one binary.
 
+// The real programs, as a person types them.
+mod cli;
 // An agent that is stopped anywhere, and catalogs and stores that do not agree.
 mod crash;
 // A vault's life on each kind of store, and many hosts that write at once.

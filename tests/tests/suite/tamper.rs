@@ -14,6 +14,7 @@ mod trial;
 use lifeboat_schema::Role;
 use lifeboat_vault::record::RecordName;
 
+pub(crate) use specimen::files_of;
 use specimen::{Files, Specimen, ledger_of, own_ledger};
 use trial::{Edit, Names, Report, Tampering, try_all};
 

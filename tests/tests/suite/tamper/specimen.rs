@@ -20,7 +20,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 /// Everything in a store, by path.
-pub(super) type Files = BTreeMap<String, Bytes>;
+pub(crate) type Files = BTreeMap<String, Bytes>;
 
 /// Files of one capture of one VM, by path in its folder.
 type Capture = BTreeMap<String, Digest>;
@@ -231,7 +231,7 @@ fn digests_below(folder: &Path) -> Capture {
 }
 
 /// Everything in a store.
-pub(super) async fn files_of(store: &Store) -> Files {
+pub(crate) async fn files_of(store: &Store) -> Files {
     let objects = inner(store);
     let metas: Vec<_> = objects.list(None).try_collect().await.expect("a listing");
     let mut files = Files::new();
