@@ -322,6 +322,21 @@ impl Corruption {
                 | Self::GptCopiesDiffer
         )
     }
+
+    /// Tells whether the broken rule is one of the file around the guest state, and so of both formats: the VHD footer and
+    /// what it says of the size.
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        matches!(
+            self,
+            Self::FooterMissing
+                | Self::FooterChecksum
+                | Self::FooterVersion { .. }
+                | Self::FooterDiskType { .. }
+                | Self::FooterSize { .. }
+                | Self::DiskTooSmall { .. }
+        )
+    }
 }
 
 /// Something odd about a guest state that is whole.
