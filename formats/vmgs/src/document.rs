@@ -136,10 +136,12 @@ pub(crate) fn read<R: ReadAt>(
     };
     // One of two: parse_header has checked.
     let locator = header.locators[usize::from(header.active_locator.get() != 0)];
-    let (size_bytes, offset) = (locator.bytes.get(), partition.offset_of(locator.sector.get()));
+    let size_bytes = locator.bytes.get();
     if size_bytes == 0 {
         return Ok(FoundDocument::Empty);
     }
+    // A locator of some bytes lies in the partition; one of none may point anywhere.
+    let offset = partition.offset_of(locator.sector.get());
     let mut document = Document { copy, sequence, offset, size_bytes, devices: Vec::new() };
     match text(port, &document)?.and_then(|text| devices(&text)) {
         Ok(devices) => document.devices = devices,

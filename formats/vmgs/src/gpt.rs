@@ -23,7 +23,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Returns where a sector of the partition lies in the file, in bytes.
+    /// Returns where a sector of the partition, which must lie in it, lies in the file, in bytes.
     pub(crate) fn offset_of(self, sector: u64) -> u64 {
         // The partition lies on a disk whose size in bytes is a u64.
         (self.first_sector + sector) * SECTOR_BYTES

@@ -107,6 +107,25 @@ fn blank_headers_are_an_empty_document() {
     assert!(matches!(GuestState::open(&image[..]), Err(OpenError::Empty)));
 }
 
+#[test]
+fn a_locator_of_no_bytes_may_point_anywhere() {
+    let mut image = sample();
+    let header = DocumentOptions::PARTITION_OFFSET;
+    image[header + 32..header + 48].fill(0xff);
+    image[header + 48..header + 52].fill(0);
+    image[header + 12..header + 16].fill(0);
+    let sum = crc32fast::hash(&image[header..header + 0x60]);
+    image[header + 12..header + 16].copy_from_slice(&sum.to_le_bytes());
+    assert_eq!(report(&image).verdict, Verdict::Empty);
+    // One of a single byte may not.
+    image[header + 48] = 1;
+    image[header + 12..header + 16].fill(0);
+    let sum = crc32fast::hash(&image[header..header + 0x60]);
+    image[header + 12..header + 16].copy_from_slice(&sum.to_le_bytes());
+    let found = report(&image).corruptions;
+    assert!(matches!(found[..], [Corruption::LocatorRange { copy: 0, locator: 0, .. }]), "{found:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
