@@ -7,6 +7,7 @@ mod artefact;
 mod body;
 mod exit;
 mod finding;
+mod guest_state;
 mod id;
 mod policy;
 mod record;
@@ -21,6 +22,7 @@ pub use body::{
 };
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
+pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };
