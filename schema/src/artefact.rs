@@ -24,8 +24,11 @@ pub enum ArtefactKind {
     CheckpointRuntimeState,
     /// VMGS of a checkpoint.
     CheckpointGuestState,
-    /// First bytes of a virtual disk: identity and structures, no content.
+    /// Captured head of a virtual disk, as a tar archive: partition tables, metadata items, FVE metadata without clear
+    /// keys, boot sectors. No content.
     DiskHead,
+    /// FVE metadata in which a clear key stands, or may stand: a recovery secret, as a tar archive.
+    DiskSecret,
     /// A file of the VM that this program does not understand, kept byte-exact.
     Other,
 }

@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Class, Digest, Kind, OwnerId, SubjectId, Time, VaultId, VmRecord, WriterId};
 
+/// Newest version of the body format, which a snapshot's body has. Version 1 lacks what `VmRecord` says of guardians,
+/// host versions and disk heads.
+pub const BODY_VERSION: u32 = 2;
+
 /// The part that every body begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyHead {
-    /// Format version of the body, 1.
+    /// Format version of the body, 1 to [`BODY_VERSION`].
     pub v: u32,
     /// The vault it was sealed for.
     pub vault: VaultId,

@@ -6,6 +6,7 @@
 //!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
+mod addressees;
 mod describe;
 mod directory;
 mod error;

@@ -104,6 +104,14 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
             Grade::Known,
             "There is vTPM state and no VM key protector for it: the vTPM will not open, and the disk will ask for its recovery password.".into(),
         ),
+        Pairing::Torn => say(
+            Grade::Known,
+            "The VM key protector breaks off: it was torn before it was captured, and opens nothing. Take an older snapshot, and keep the recovery password at hand.".into(),
+        ),
+        Pairing::Opens => say(
+            Grade::Known,
+            "VM key protector and vTPM state come from one copy of one file, and a key opened the VM key protector.".into(),
+        ),
         Pairing::None => say(Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".into()),
     }
     if vm.key_protector.is_some() {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
-    BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
-    Record, RunEntry, Severity, Time, VmEntry,
+    BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind,
+    ObjectEntry, OwnerId, Record, RunEntry, Severity, Time, VmEntry,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
@@ -248,7 +248,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &c.entry).collect();
         let body = seal::BorrowedBody {
             head: BodyHead {
-                v: 1,
+                v: BODY_VERSION,
                 vault: vault.id.clone(),
                 writer: writer.id.clone(),
                 seq: start.previous.map_or(0, |name| name.seq) + 1,
