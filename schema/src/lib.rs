@@ -5,6 +5,7 @@
 
 mod artefact;
 mod body;
+mod disk;
 mod exit;
 mod finding;
 mod id;
@@ -18,6 +19,10 @@ pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, Recreatable};
 pub use body::{
     ArtefactEntry, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry, RunEntry,
     SnapshotBody, VmEntry,
+};
+pub use disk::{
+    BitLockerInfo, ContainerKind, DiskInspectReport, EncryptionKind, ProtectorInfo, ProtectorKind,
+    VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
