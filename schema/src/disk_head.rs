@@ -61,6 +61,8 @@ pub struct DiskFileEntry {
 pub enum PartitionScheme {
     /// GUID partition table.
     Gpt,
+    /// There was a GUID partition table, and neither copy can be used.
+    GptLost,
     /// Master boot record.
     Mbr,
     /// No partition table that can be used.
