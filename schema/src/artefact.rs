@@ -33,6 +33,13 @@ pub enum ArtefactKind {
     Other,
 }
 
+impl ArtefactKind {
+    /// Tells whether Hyper-V wrote the file, so that a restored VM has it too; what was read of disks is for recovery.
+    pub fn is_vm_file(self) -> bool {
+        !matches!(self, Self::DiskHead | Self::DiskSecret)
+    }
+}
+
 /// Whether and how an artefact could be had again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

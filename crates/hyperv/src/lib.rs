@@ -9,6 +9,7 @@
 mod addressees;
 mod describe;
 mod directory;
+mod disk_head;
 mod error;
 mod names;
 mod proof;

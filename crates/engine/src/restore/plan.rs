@@ -45,6 +45,7 @@ pub fn plan(found: &Found, chosen_because: &str, restore_identity: bool) -> Rest
             .entry
             .artefacts
             .iter()
+            .filter(|artefact| artefact.kind.is_vm_file())
             .map(|artefact| PlannedFile {
                 path: artefact.path.clone(),
                 kind: artefact.kind,

@@ -163,7 +163,7 @@ fn prepare(
             .entry((&found.record.writer, found.record_id))
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
         let mut taken: HashSet<String> = HashSet::new();
-        for artefact in &found.entry.artefacts {
+        for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
             let temporary = root.join(checked_path(&artefact.path)?);
             if !taken.insert(artefact.path.to_lowercase()) {
                 return Err(RestoreError::BadPath { path: artefact.path.clone(), why: "it names twice" });
@@ -365,6 +365,7 @@ fn finish(
             written.push(path.display().to_string());
         }
         fs::rename(&from, &to).map_err(|source| RestoreError::Write { path: to.clone(), source })?;
+        let files = || found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file());
         let runbook = written.pop().unwrap_or_default();
         let script = written.pop().unwrap_or_default();
         restored.push(RestoredVm {
@@ -374,8 +375,8 @@ fn finish(
             folder: to.display().to_string(),
             script,
             runbook,
-            files: found.entry.artefacts.len() as u64,
-            bytes: found.entry.artefacts.iter().map(|artefact| artefact.size).sum(),
+            files: files().count() as u64,
+            bytes: files().map(|artefact| artefact.size).sum(),
         });
     }
     Ok(restored)

@@ -176,7 +176,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    let plan =
+        plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
@@ -200,6 +201,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let outcome = sealed?;
 
     let mut standing = plan.standing;
+    let mut freshened = plan.freshened;
+    freshened.extend(outcome.standing.iter().cloned());
+    standing.extend(outcome.standing);
     let mut carried = plan.carried;
     let mut failed = plan.failed;
     for failure in outcome.failed {
@@ -307,7 +311,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             changed.push((held.clone(), EntryJson::Json(entry)));
         }
     }
-    for held in plan.freshened.into_iter().filter(|held| !moved.contains(&held.key)) {
+    for held in freshened.into_iter().filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
             changed.push((held, EntryJson::Json(entry)));
         }

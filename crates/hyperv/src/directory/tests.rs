@@ -5,6 +5,7 @@
 //! * `checkpoint`: whose a checkpoint is.
 //! * `reading`: whole, dirty, torn, damaged, vanishing, large.
 //! * `describing`: what the record says.
+//! * `disks`: disks of VMs: found, read, watched.
 //! * `real_files`: files of Hyper-V and of another writer, when they are at hand.
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use super::Step;
 
 mod checkpoint;
 mod describing;
+mod disks;
 mod finding;
 mod fixture;
 mod reading;
