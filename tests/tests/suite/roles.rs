@@ -15,7 +15,7 @@ async fn stage() -> Stage {
 }
 
 /// Every object that any record names, with its bytes.
-async fn objects(stage: &Stage) -> Vec<(lifeboat_schema::ObjectEntry, bytes::Bytes)> {
+pub(crate) async fn objects(stage: &Stage) -> Vec<(lifeboat_schema::ObjectEntry, bytes::Bytes)> {
     let ledgers = stage.vault.ledgers(&Default::default()).await.expect("ledgers");
     let mut names = BTreeSet::new();
     let mut all = Vec::new();
