@@ -170,3 +170,37 @@ pub struct NamesBody {
     /// Names of writers.
     pub writers: BTreeMap<WriterId, String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bodies of every version of the format, in the form that programs of that version wrote; never made anew.
+    const WRITTEN: [(u32, &str); 2] = [
+        (1, include_str!("../fixtures/snapshot-body-v1.json")),
+        (2, include_str!("../fixtures/snapshot-body-v2.json")),
+    ];
+
+    #[test]
+    fn bodies_of_every_version_are_read_and_lose_nothing() {
+        for (version, text) in WRITTEN {
+            let body: SnapshotBody = serde_json::from_str(text).unwrap();
+            assert_eq!(body.head.v, version);
+            assert!(!body.vms.is_empty());
+            let again = serde_json::to_value(&body).unwrap();
+            assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        }
+        assert_eq!(WRITTEN.last().map(|(version, _)| *version), Some(BODY_VERSION));
+    }
+
+    #[test]
+    fn a_body_of_version_2_tells_of_guardians_and_disks() {
+        let body: SnapshotBody = serde_json::from_str(WRITTEN[1].1).unwrap();
+        let machines = || body.vms.iter().map(|entry| &entry.vm);
+        assert!(machines().any(|vm| vm.addressed_to.is_some() && !vm.runs_on.is_empty()));
+        let heads = || machines().flat_map(|vm| &vm.disks).filter_map(|disk| disk.head.as_ref());
+        assert!(heads().any(|head| head.secret_artefact.is_some()));
+        let old: SnapshotBody = serde_json::from_str(WRITTEN[0].1).unwrap();
+        assert!(old.vms.iter().all(|entry| entry.vm.disks.iter().all(|disk| disk.head.is_none())));
+    }
+}
