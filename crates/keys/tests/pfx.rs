@@ -32,7 +32,7 @@ const FORMS: [(&str, &[&str]); 5] = [
 impl Files {
     #[allow(clippy::print_stdout, reason = "says what was skipped")]
     fn make() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let request =
             ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"];
         let rest = ["-days", "30", "-subj", "/CN=Shielded VM Signing Certificate (Owner) (HOST1)"];
@@ -49,7 +49,9 @@ impl Files {
             let password = format!("pass:{PASSWORD}");
             let arguments = [export.as_slice(), options, &["-passout", &password]].concat();
             match openssl(folder.path(), &arguments) {
-                Some(()) => forms.push((name, std::fs::read(folder.path().join("a.pfx")).unwrap())),
+                Some(()) => {
+                    forms.push((name, std::fs::read(folder.path().join("a.pfx")).expect("it was written")))
+                }
                 None => println!("skipped: this openssl does not write {name}"),
             }
         }
