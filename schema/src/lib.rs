@@ -10,6 +10,7 @@ mod disk_head;
 mod exit;
 mod finding;
 mod guardian;
+mod guest_state;
 mod host_version;
 mod id;
 mod policy;
@@ -31,6 +32,7 @@ pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
+pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
 pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,

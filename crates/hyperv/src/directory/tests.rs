@@ -6,6 +6,7 @@
 //! * `reading`: whole, dirty, torn, damaged, vanishing, large.
 //! * `describing`: what the record says.
 //! * `disks`: disks of VMs: found, read, watched.
+//! * `guest_state`: whole, torn, empty, encrypted, foreign guest states, and where vTPM state lies.
 //! * `real_files`: files of Hyper-V and of another writer, when they are at hand.
 
 use std::path::Path;
@@ -17,6 +18,7 @@ mod describing;
 mod disks;
 mod finding;
 mod fixture;
+mod guest_state;
 mod reading;
 mod real_files;
 
