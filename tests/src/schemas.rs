@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use lifeboat_config::Config;
 use lifeboat_schema::{
-    CheckSummary, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RestorePlan, RestoreReport,
-    RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
+    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RestorePlan,
+    RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -20,9 +20,10 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 14] = [
+    let all: [(&'static str, Schema); 15] = [
         ("agent-config.json", schema_for!(Config)),
         ("check-summary.json", schema_for!(CheckSummary)),
+        ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
         ("init-report.json", schema_for!(InitReport)),

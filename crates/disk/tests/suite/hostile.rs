@@ -1,0 +1,70 @@
+use std::path::Path;
+
+use lifeboat_disk::fixtures::{MemoryFiles, flat, gpt_disk, id};
+use lifeboat_disk::{DiskLayout, FveCapture, ParentSearch, ReadAt, VolumeReader, inspect, open_disk};
+use lifeboat_fve::fixtures::VolumeOptions;
+use lifeboat_vhdx::{NewDiskIds, NewDiskKind, ParentLocator, SparseImage, VhdxOptions, VhdxWriter};
+
+use crate::containers::bitlocker;
+
+/// Whatever the bytes are, the answer comes, and it is small.
+fn look(bytes: &[u8]) {
+    let files = MemoryFiles::default().with_bytes("disk", bytes);
+    let Ok(disk) = open_disk(&files, Path::new("disk"), &ParentSearch::default()) else { return };
+    let Ok(layout) = DiskLayout::read(&disk) else { return };
+    assert!(layout.volumes.len() <= 1024);
+    assert_eq!(inspect(&disk, &layout).volumes.len(), layout.volumes.len());
+    for volume in &layout.volumes {
+        let capture = FveCapture::read(&volume.reader(&disk));
+        assert!(capture.is_ok_and(|capture| capture.regions.len() <= lifeboat_fve::MAX_COPY_PLACES));
+    }
+    assert!(files.read_bytes() < 64 << 20, "{} bytes read", files.read_bytes());
+}
+
+#[test]
+fn every_byte_of_tables_and_boot_sector_may_lie() {
+    let volume = bitlocker(VolumeOptions::default()).image;
+    let disk = flat(gpt_disk(&[&volume]));
+    let places = (440..520).chain(512..616).chain(1024..1160);
+    let volume_start = 1 << 20;
+    for place in places.chain(volume_start..volume_start + 256) {
+        let mut disk = disk.clone();
+        disk[place] = !disk[place];
+        look(&disk);
+    }
+    for length in [0, 1, 511, 512, 513, 1024, 1536, 4096, 68 << 10, 1 << 20, (1 << 20) + 100] {
+        look(&disk[..length]);
+    }
+}
+
+/// A differencing disk with a DataWriteGuid, made from the disk with another.
+fn child_of(own: u32, parent: u32) -> SparseImage {
+    let ids = NewDiskIds { virtual_disk_id: id(1), file_write_guid: id(own + 500), data_write_guid: id(own) };
+    let kind = NewDiskKind::Differencing(ParentLocator::new(id(parent)));
+    VhdxWriter::create(SparseImage::new(), VhdxOptions::new(kind, 4 << 20, ids)).unwrap().finish().unwrap().0
+}
+
+#[test]
+fn parents_in_a_circle_are_refused() {
+    let files = MemoryFiles::default()
+        .with("itself.avhdx", child_of(1, 1))
+        .with("one.avhdx", child_of(2, 3))
+        .with("two.avhdx", child_of(3, 2));
+    for path in ["itself.avhdx", "one.avhdx", "two.avhdx"] {
+        let error = open_disk(&files, Path::new(path), &ParentSearch::default()).unwrap_err();
+        assert!(!error.to_string().is_empty());
+    }
+    assert!(files.read_bytes() < 64 << 20, "{} bytes read", files.read_bytes());
+}
+
+#[test]
+fn a_reader_stays_inside_its_volume() {
+    let reader = VolumeReader::new(vec![1, 2, 3, 4], 2, u64::MAX);
+    assert_eq!(ReadAt::size_bytes(&reader), 2);
+    assert_eq!(reader.read_up_to(0, usize::MAX).unwrap(), [3, 4]);
+    assert!(reader.read_up_to(u64::MAX, 9).unwrap().is_empty());
+    assert!(reader.read_exact_at(1, &mut [0; 2]).is_err());
+    assert!(reader.read_exact_at(u64::MAX, &mut [0; 2]).is_err());
+    let outside = VolumeReader::new(vec![1, 2, 3, 4], u64::MAX, 5);
+    assert_eq!(ReadAt::size_bytes(&outside), 0);
+}
