@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{Digest, DigestBuilder, ObjectEntry, PartEntry, RestoredVm, WriterId};
@@ -177,7 +177,8 @@ fn prepare(
     folders: &[String],
     scratch: &Path,
 ) -> Result<(Work, Jobs), RestoreError> {
-    let mut work = Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
+    let mut work =
+        Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
     let mut jobs = Jobs::new();
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
