@@ -126,7 +126,8 @@ impl<'s> NtfsBrowser<'s> {
         let mut reader = PlainReader::new(source);
         let ntfs = guarded("/", || {
             let mut ntfs = Ntfs::new(&mut reader)?;
-            ntfs.read_upcase_table(&mut reader)?;
+            // Names are compared here without it; a damaged table costs nothing else.
+            let _ = ntfs.read_upcase_table(&mut reader);
             Ok(ntfs)
         })?;
         Ok(Self { ntfs, reader })

@@ -26,7 +26,8 @@ pub enum KeyFileError {
 }
 
 /// Parses the text of a file: one recovery password per line; empty lines and lines that begin with `#` are passed
-/// over. Where a line is mistyped, its analysis comes with the error.
+/// over. In a file of other text, such as the one that Windows saves or prints, the words that look like a recovery
+/// password count. Where one is mistyped, its analysis comes with the error.
 ///
 /// # Errors
 /// [`KeyFileError`], and the [`Analysis`] of the first mistyped line that can be cut in blocks.
@@ -39,7 +40,19 @@ pub fn parse_recovery_passwords(
         let line = line.trim();
         !line.is_empty() && !line.starts_with('#')
     });
-    for (line, number) in lines {
+    let lines: Vec<(&str, usize)> = lines.collect();
+    let has_digits_only = |line: &str| !line.contains(|one: char| one.is_alphabetic());
+    let in_words = || {
+        let words =
+            lines.iter().flat_map(|(line, number)| line.split_whitespace().map(|word| (word, *number)));
+        words.filter(|(word, _)| looks_like_password(word)).collect::<Vec<_>>()
+    };
+    let found = match lines.iter().all(|(line, _)| has_digits_only(line)) {
+        true => lines.clone(),
+        false => in_words(),
+    };
+    let found = if found.is_empty() { lines.clone() } else { found };
+    for (line, number) in found {
         if passwords.len() == MAX_PASSWORDS {
             return Err((KeyFileError::TooMany, None));
         }
@@ -56,6 +69,11 @@ pub fn parse_recovery_passwords(
     Ok(passwords)
 }
 
+/// Tells whether a word among others is meant as a recovery password: seven dashes between digits, as no GUID has.
+fn looks_like_password(word: &str) -> bool {
+    word.matches('-').count() == 7 && word.chars().all(|one| one.is_ascii_digit() || one == '-')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +87,12 @@ mod tests {
         assert!(matches!(count(""), Err((KeyFileError::Empty, None))));
         let many = format!("{RIGHT}\n").repeat(MAX_PASSWORDS + 1);
         assert!(matches!(count(&many), Err((KeyFileError::TooMany, None))));
+        // As Windows saves it.
+        let saved = format!(
+            "BitLocker Drive Encryption recovery key\r\n\r\nIdentifier:\r\n\r\n\t64311DEA-4587-4029-924A-BA299647998E\r\n\r\nRecovery Key:\r\n\r\n\t{RIGHT}\r\n"
+        );
+        assert_eq!(count(&saved).ok(), Some(1));
+        assert!(matches!(count("no password here"), Err((KeyFileError::Line { line: 1, .. }, None))));
         let (error, analysis) = parse_recovery_passwords(&RIGHT.replace("357951", "357961")).err().unwrap();
         assert!(matches!(error, KeyFileError::Line { line: 1, .. }), "{error}");
         assert!(error.to_string().contains("block 2 of 8"), "{error}");

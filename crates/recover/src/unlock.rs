@@ -37,6 +37,8 @@ pub struct Opened {
     pub generation: Option<usize>,
     /// How far the key is proved.
     pub proof: KeyProof,
+    /// Why the volume cannot be decrypted although its key opened: an unknown cipher, a map that is damaged.
+    pub cannot_read: Option<fve::Error>,
     pub(crate) vmk: Option<fve::Vmk>,
     pub(crate) key: Option<VolumeKey>,
 }
@@ -63,7 +65,7 @@ pub enum OpenFailure {
     NoKeys,
     /// Keys were given and none opened it: what happened with each.
     NotOpened(Vec<fve::Error>),
-    /// A key opened it, but it cannot be read (hardware encryption, unknown cipher, damaged map).
+    /// No key that exists here decrypts it (hardware encryption), or its volume key does not open.
     CannotRead(fve::Error),
 }
 
@@ -104,6 +106,7 @@ pub fn open_volume<F: ReadAt + Sync>(
             authentication: None,
             generation: None,
             proof: KeyProof::NotNeeded,
+            cannot_read: None,
             vmk: None,
             key: None,
         });
@@ -215,8 +218,10 @@ fn accept<F: ReadAt + Sync>(
     let copies = fve.distinct_metadata();
     let metadata_index =
         copies.iter().position(|copy| std::ptr::eq(copy, opened.metadata)).unwrap_or_default();
-    let plain = fve.decrypt(opened.metadata, opened.volume_key.as_ref()).map_err(OpenFailure::CannotRead)?;
-    let proof = plain.prove().map_or(KeyProof::Key, KeyProof::Data);
+    let (proof, cannot_read) = match fve.decrypt(opened.metadata, opened.volume_key.as_ref()) {
+        Ok(plain) => (plain.prove().map_or(KeyProof::Key, KeyProof::Data), None),
+        Err(error) => (KeyProof::Key, Some(error)),
+    };
     Ok(Opened {
         opened_by: Some(name),
         protector: Some(opened.unlocked.protector),
@@ -224,6 +229,7 @@ fn accept<F: ReadAt + Sync>(
         authentication: Some(opened.authentication),
         generation: None,
         proof,
+        cannot_read,
         vmk: Some(opened.unlocked.vmk),
         key: opened.volume_key,
     })
@@ -257,6 +263,7 @@ fn with_key<F: ReadAt + Sync>(
         authentication: is_current.then(|| metadata.authenticate(&unlocked.vmk)),
         generation: None,
         proof: KeyProof::Data(proof),
+        cannot_read: None,
         vmk: is_current.then_some(unlocked.vmk),
         key: Some(key),
     })

@@ -116,6 +116,7 @@ struct Image {
     #[serde(default)]
     recovery_passwords: Vec<StatedPassword>,
     bek_file: Option<String>,
+    fvek: Option<String>,
     #[serde(default)]
     clear_key: bool,
     sha256_decrypted: Option<String>,
@@ -223,6 +224,28 @@ fn check_inspection(image: &Image, report: &Value) {
     assert_eq!(found, stated, "{name}");
 }
 
+/// dissect.fve 4.6, the only witness for `eow_partial`, looks up the chunk where a read starts and keeps its state beyond
+/// the end of the chunk; the stated digest was made with reads of 1 MiB, so this range stayed encrypted in it.
+const EOW_WITNESS_ERROR: std::ops::Range<u64> = 0xc20_2000..0xc30_0000;
+
+fn encrypt_as_the_witness_left_it(output: &Path, image: &Image) {
+    use std::io::{Seek as _, SeekFrom};
+    let fvek = image.fvek.as_deref().expect("stated");
+    let digits: Vec<u8> = (0..fvek.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&fvek[at..at + 2], 16).expect("hexadecimal"))
+        .collect();
+    let key = lifeboat_fve::VolumeKey::new(lifeboat_fve::EncryptionMethod::AES_CBC_128, digits);
+    let cipher = lifeboat_fve::SectorCipher::new(&key, 512).expect("it fits");
+    let mut file = std::fs::File::options().read(true).write(true).open(output).expect("the output");
+    let mut bytes = vec![0; (EOW_WITNESS_ERROR.end - EOW_WITNESS_ERROR.start) as usize];
+    file.seek(SeekFrom::Start(EOW_WITNESS_ERROR.start)).expect("inside");
+    file.read_exact(&mut bytes).expect("readable");
+    cipher.encrypt(EOW_WITNESS_ERROR.start, &mut bytes).expect("whole sectors");
+    file.seek(SeekFrom::Start(EOW_WITNESS_ERROR.start)).expect("inside");
+    file.write_all(&bytes).expect("written");
+}
+
 fn check_image(data: &Path, folder: &Path, image: &Image) {
     let name = &image.name;
     let path = match image.file.split_once(':') {
@@ -240,8 +263,15 @@ fn check_image(data: &Path, folder: &Path, image: &Image) {
         let proved =
             lifeboat(folder, &[&["recover", &path, "--verify-only", "--json"], key.as_slice()].concat());
         let proof = proved.json()["volumes"][0]["proof"].clone();
-        let expected = if image.current_state == 1 { "not-needed" } else { "data" };
-        assert_eq!(proof, expected, "{name} {key:?}: {}", proved.out);
+        let expected: &[&str] = match (image.current_state, image.layout.as_str()) {
+            (1, _) => &["not-needed"],
+            // Of the volumes under conversion one lost its data to its makers, the other its end: nothing to recognise.
+            (_, "eow") => &["key", "data"],
+            _ => &["data"],
+        };
+        // A conversion whose state was destroyed is refused, and its key proved all the same.
+        assert_eq!(proved.code == 4, name == "aes-xts-128-eow", "{name}: {}", proved.out);
+        assert!(expected.iter().any(|level| proof == **level), "{name} {key:?}: {}", proved.out);
     }
     let Some(stated) = &image.sha256_decrypted else { return };
     let key: Vec<&str> = keys[0].iter().map(String::as_str).collect();
@@ -250,7 +280,16 @@ fn check_image(data: &Path, folder: &Path, image: &Image) {
     let [to, secrets] = [&output, &read_back].map(|path| path.display().to_string());
     let arguments = ["recover", &path, "--to", &to, "--read-back", &secrets];
     let answer = lifeboat(folder, &[&arguments[..], key.as_slice()].concat());
-    assert_eq!(answer.code, if is_cut { 3 } else { 0 }, "{name}: {}{}", answer.out, answer.err);
+    assert_eq!(
+        answer.code,
+        if is_cut || image.layout == "eow" && image.current_state == 4 { 3 } else { 0 },
+        "{name}: {}{}",
+        answer.out,
+        answer.err
+    );
+    if name == "eow_partial" {
+        encrypt_as_the_witness_left_it(&output, image);
+    }
     assert_eq!(sha256(&output), *stated, "{name}");
     std::fs::remove_file(&output).expect("removed");
     // What is stated comes back, and is said nowhere.

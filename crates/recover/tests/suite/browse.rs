@@ -96,6 +96,6 @@ fn damaged_structures_are_errors_and_end() {
     let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     // Looks like an NTFS, but is none.
-    let error = NtfsBrowser::open(&plain).err().unwrap();
+    let error = NtfsBrowser::open(&plain).and_then(|mut browser| browser.list("/")).unwrap_err();
     assert!(matches!(error, RecoverError::FileSystem { .. }), "{error}");
 }

@@ -131,7 +131,15 @@ fn nothing_opened(work: &Work<'_>, locked: &[usize], opened: &[OpenedDisk]) -> C
 fn proof_findings(work: &Work<'_>, index: usize, opened: &Opened, findings: &mut Vec<Finding>) {
     let locked = &work.locked[index];
     let place = format!("volume {} of {}", locked.place.number, locked.source.path.display());
-    if opened.proof == KeyProof::Key {
+    if let Some(error) = &opened.cannot_read {
+        findings.push(Finding::new(
+            Severity::Damage,
+            "cannot-be-read",
+            &place,
+            format!("the key is right, but the volume cannot be decrypted: {error}"),
+            "keep the disk; its recovery secrets can be read back, and Windows itself may still open it",
+        ));
+    } else if opened.proof == KeyProof::Key {
         findings.push(Finding::new(
             Severity::Warning,
             "not-proved-on-data",

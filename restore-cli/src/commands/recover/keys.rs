@@ -160,12 +160,12 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, CliError> {
     })
 }
 
-/// Says block by block what is wrong, which corrections pass, and which of them opens a volume.
+/// Says block by block what is wrong, which corrections pass, and which of them opens a volume; that one is answered.
 pub(crate) fn explain(
     analysis: &Analysis,
     volumes: &[LockedVolume<'_, ImageFile>],
     generations: &[Metadata],
-) {
+) -> Option<RecoveryPassword> {
     for block in analysis.blocks() {
         let Some(problem) = block.problem else { continue };
         output::note(format!("block {} of 8 {problem}", block.number));
@@ -187,11 +187,12 @@ pub(crate) fn explain(
         .collect();
     let candidates = analysis.candidates(MAX_CANDIDATES);
     if candidates.is_empty() || candidates.len() == MAX_CANDIDATES || with_recovery.is_empty() {
-        return;
+        return None;
     }
     output::note(format!("Trying {} corrections on the disk...", candidates.len()));
     for candidate in candidates {
         let values = candidate.expose();
+        let recovery_key = candidate.recovery_key();
         let key = [Credential::RecoveryPassword(candidate)];
         for volume in &with_recovery {
             if open_volume(volume, &key, &[], generations).is_ok() {
@@ -207,11 +208,12 @@ pub(crate) fn explain(
                     volume.place.number,
                     volume.source.path.display()
                 ));
-                return;
+                return Some(RecoveryPassword::from_recovery_key(&recovery_key));
             }
         }
     }
     output::note("None of them opens a volume: more than one slip, or the password of another volume.");
+    None
 }
 
 /// A corrected block, from the whole corrected password.
@@ -246,6 +248,12 @@ pub(crate) fn ask(question: &str) -> Option<Zeroizing<String>> {
     }
 }
 
+/// Asks a question that anything but yes answers with no.
+pub(crate) fn yes(question: &str) -> bool {
+    ask(&format!("{question} [y/N]"))
+        .is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+}
+
 /// Asks for a recovery password until one passes its checks; its digits are shown. None when the person gives up.
 pub(crate) fn ask_recovery_password(
     volumes: &[LockedVolume<'_, ImageFile>],
@@ -259,7 +267,13 @@ pub(crate) fn ask_recovery_password(
         match Analysis::of(&text) {
             Ok(analysis) => match analysis.password() {
                 Ok(password) => return Some(password),
-                Err(_) => explain(&analysis, volumes, generations),
+                Err(_) => {
+                    if let Some(password) = explain(&analysis, volumes, generations)
+                        && yes("Take it so?")
+                    {
+                        return Some(password);
+                    }
+                }
             },
             Err(error) => output::note(error.to_string()),
         }

@@ -9,7 +9,7 @@ use lifeboat_fve::{Credential, ExternalKey, ProtectionType, VolumeState};
 use lifeboat_recover::{OpenedDisk, plan};
 use lifeboat_schema::Exit;
 
-use super::keys::{self, Keys, ask};
+use super::keys::{self, Keys, ask, yes};
 use super::{Recover, Work, act, show, write_card};
 use crate::error::CliError;
 use crate::output;
@@ -231,11 +231,6 @@ impl Walk<'_, '_> {
             "all recovery secrets of the volume are written to it: whoever has the file opens the disk",
         ))
     }
-}
-
-fn yes(question: &str) -> bool {
-    ask(&format!("{question} [y/N]"))
-        .is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Asks for a file that is not there yet.
