@@ -14,6 +14,8 @@ mod browse;
 mod card;
 mod copy;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod keys;
 mod matching;

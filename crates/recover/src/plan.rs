@@ -270,7 +270,7 @@ fn facts<F: ReadAt>(locked: &LockedVolume<'_, F>) -> Vec<Statement> {
     let mut statements = Vec::new();
     if locked.uses_capture {
         statements
-            .push(known("all metadata copies on the disk are destroyed; captured ones take their place"));
+            .push(known("sector 0 or all metadata copies of this volume are destroyed; metadata captured or searched for takes their place"));
     }
     let (copies, good) = (volume.copies().len(), volume.good_copies());
     if good < copies {

@@ -49,6 +49,27 @@ pub struct VolumePlace {
     pub number: u32,
 }
 
+/// Bytes of a volume that are searched at once.
+const SEARCH_BYTES: usize = 1 << 20;
+/// Different metadata regions that a search keeps: three copies, and some that differ.
+const MAX_FOUND_REGIONS: usize = 12;
+
+/// Makes the first sector that metadata of Windows 7 and later belongs to, for a volume that lost its own.
+fn head_for(metadata: &fve::Metadata) -> Vec<u8> {
+    const METADATA_PLACES: usize = 160;
+    let mut head = vec![0; 512];
+    // Windows relocates 8 KiB: 16 sectors of 512 bytes, or two of 4096.
+    let sector_bytes: u16 = if metadata.virtualized_sectors == 2 { 4096 } else { 512 };
+    head[3..11].copy_from_slice(&fve::layout::FVE_SIGNATURE);
+    head[11..13].copy_from_slice(&sector_bytes.to_le_bytes());
+    head[13] = 8;
+    head[METADATA_PLACES..METADATA_PLACES + 16].copy_from_slice(&fve::layout::INFORMATION_OFFSET_GUID);
+    for (place, offset) in head[METADATA_PLACES + 16..].chunks_mut(8).zip(metadata.metadata_offsets) {
+        place.copy_from_slice(&offset.to_le_bytes());
+    }
+    head
+}
+
 /// Metadata of a volume from elsewhere: a capture in a backup replaces destroyed copies on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct CapturedMetadata {
@@ -64,6 +85,40 @@ impl CapturedMetadata {
     pub fn of(capture: &FveCapture) -> Self {
         let regions = capture.regions.iter().filter(|region| region.is_good());
         Self { head: capture.head.clone(), regions: regions.map(|region| region.bytes.clone()).collect() }
+    }
+
+    /// Searches a volume for metadata copies, for one whose first sector is destroyed: reads until three places with
+    /// whole copies were found, or to the end. `advanced` is told the bytes read.
+    ///
+    /// # Errors
+    /// What cannot be read is passed over; none.
+    #[must_use]
+    pub fn search<F: ReadAt>(
+        source: &SourceDisk<F>,
+        volume: &DiskVolume,
+        mut advanced: impl FnMut(u64),
+    ) -> Self {
+        let reader = volume.reader(&source.disk);
+        let size = ReadAt::size_bytes(&reader);
+        let (mut found, mut places) = (Self::default(), 0);
+        for start in (0..size).step_by(SEARCH_BYTES) {
+            let bytes = reader.read_up_to(start, SEARCH_BYTES).unwrap_or_default();
+            for place in fve::find_metadata(start, &bytes) {
+                let region = reader.read_up_to(place, fve::layout::METADATA_REGION_BYTES as usize);
+                let Ok(region) = region else { continue };
+                if fve::Metadata::parse(&region).is_ok_and(|metadata| metadata.is_at(place)) {
+                    places += 1;
+                    if !found.regions.contains(&region) && found.regions.len() < MAX_FOUND_REGIONS {
+                        found.regions.push(region);
+                    }
+                }
+            }
+            advanced(bytes.len() as u64);
+            if places >= fve::layout::METADATA_COPIES {
+                break;
+            }
+        }
+        found
     }
 
     /// Parses the regions; damaged ones are left out.
@@ -102,14 +157,12 @@ impl<'d, F: ReadAt> LockedVolume<'d, F> {
         let (fve, uses_capture) = match (fve::Volume::open(reader()), captured) {
             (Ok(fve), _) => (fve, false),
             (Err(error), Some(captured)) => {
+                let Some(metadata) = captured.generations().into_iter().next() else { return Err(error) };
                 let own_head = reader().read_up_to(0, 512).unwrap_or_default();
-                let heads = [own_head.as_slice(), captured.head.as_slice()];
-                let mut metadata = captured.generations().into_iter();
+                let heads = [own_head, captured.head.clone(), head_for(&metadata)];
                 let head = heads.into_iter().find(|head| fve::BootSector::parse(head).is_ok());
-                match (head, metadata.next()) {
-                    (Some(head), Some(metadata)) => (fve::Volume::open_with(reader(), head, metadata)?, true),
-                    _ => return Err(error),
-                }
+                let Some(head) = head else { return Err(error) };
+                (fve::Volume::open_with(reader(), &head, metadata)?, true)
             }
             (Err(error), None) => return Err(error),
         };

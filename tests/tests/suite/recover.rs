@@ -579,6 +579,11 @@ fn destroyed_metadata_is_said_and_captured_metadata_replaces_it() {
     std::fs::write(case.path("region.bin"), &case.volume.metadata_region).expect("written");
     case.run("recover disk.vhdx --captured region.bin --recovery-password-file key.txt --to out").ends(0);
     assert!(std::fs::read(case.path("out")).expect("readable") == case.expected);
+    // The first sector alone: the copies are found by looking.
+    let case = Case::new(&VolumeOptions { damage: vec![Damage::BootSector], ..VolumeOptions::default() });
+    case.run("recover disk.vhdx --recovery-password-file key.txt --to out").ends(2).says("--search-metadata");
+    case.run("recover disk.vhdx --search-metadata --recovery-password-file key.txt --to out").ends(0);
+    assert!(std::fs::read(case.path("out")).expect("readable") == case.expected);
     // One whole copy is enough.
     let damage = (0..2).map(|copy| Damage::Copy(copy, CopyDamage::Zeroed)).collect();
     let case = Case::new(&VolumeOptions { damage, ..VolumeOptions::default() });

@@ -7,7 +7,7 @@ mod walk;
 
 use std::path::PathBuf;
 
-use lifeboat_disk::{Encryption, ImageFile};
+use lifeboat_disk::{Encryption, ImageFile, PlainContent};
 use lifeboat_fve as fve;
 use lifeboat_recover::{
     CapturedMetadata, HandoverCard, LockedVolume, OpenedDisk, SourceDisk, open_together, plan,
@@ -64,6 +64,9 @@ pub(crate) struct Recover {
     /// Write a handover card to this new file, for whoever can look a secret up: text, or a page when it ends in .html.
     #[arg(long, value_name = "FILE")]
     card: Option<PathBuf>,
+    /// Search volumes whose first sector is destroyed for BitLocker's metadata. Reads up to the whole volume.
+    #[arg(long)]
+    search_metadata: bool,
     #[command(flatten)]
     keys: KeyArguments,
     #[command(flatten)]
@@ -123,7 +126,7 @@ pub(crate) fn run(context: &Context, arguments: &Recover) -> Result<Exit, CliErr
         })?;
         captured.regions.push(region);
     }
-    let work = Work::new(context, &disks, &captured);
+    let work = Work::new(context, &disks, &captured, arguments.search_metadata);
     if arguments.has_no_action() && keys::can_ask() && !context.json {
         return walk::run(&work, arguments);
     }
@@ -140,7 +143,12 @@ pub(crate) fn run(context: &Context, arguments: &Recover) -> Result<Exit, CliErr
 }
 
 impl<'d> Work<'d> {
-    fn new(context: &'d Context, disks: &'d [SourceDisk<ImageFile>], captured: &CapturedMetadata) -> Self {
+    fn new(
+        context: &'d Context,
+        disks: &'d [SourceDisk<ImageFile>],
+        captured: &CapturedMetadata,
+        search_metadata: bool,
+    ) -> Self {
         let (mut locked, mut unusable) = (Vec::new(), Vec::new());
         let has_captured = !captured.regions.is_empty();
         for (index, source) in disks.iter().enumerate() {
@@ -148,6 +156,19 @@ impl<'d> Work<'d> {
                 match LockedVolume::open(source, index, volume, has_captured.then_some(captured)) {
                     Ok(one) => locked.push(one),
                     Err(error) => unusable.push((index, volume.number, error)),
+                }
+            }
+            let unknown = source.layout.volumes.iter().filter(|volume| {
+                let is_blank = Encryption::None(PlainContent::Empty);
+                volume.encryption == Encryption::Unknown || volume.encryption == is_blank
+            });
+            for volume in unknown.filter(|_| search_metadata) {
+                let bar = output::progress("Searching");
+                bar.set_length(volume.size_bytes);
+                let found = CapturedMetadata::search(source, volume, |bytes| bar.inc(bytes));
+                bar.finish_and_clear();
+                if let Ok(one) = LockedVolume::open(source, index, volume, Some(&found)) {
+                    locked.push(one);
                 }
             }
         }
@@ -223,7 +244,10 @@ impl<'d> Work<'d> {
                 found.push(format!("volume {} of {}: {what}", volume.number, disk.path.display()));
             }
         }
-        Err(CliError::usage(format!("there is no BitLocker volume here; found: {}", found.join("; "))))
+        Err(CliError::usage(format!(
+            "there is no BitLocker volume here; found: {}. Where a first sector may be destroyed, --search-metadata looks deeper",
+            found.join("; ")
+        )))
     }
 
     /// The volumes that are meant: the one that was named, else all.

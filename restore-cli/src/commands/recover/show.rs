@@ -23,17 +23,17 @@ pub(super) fn plan(plan: &RecoverPlan) {
             let info = &volume.volume;
             let size = output::bytes(info.size_bytes);
             match info.encryption {
-                EncryptionKind::None => {
+                EncryptionKind::None if volume.ways.is_empty() => {
                     output::line(format!("  Volume {}: {size}, not encrypted", info.number));
                 }
                 EncryptionKind::Luks => output::line(format!(
                     "  Volume {}: {size}, LUKS: not BitLocker, cryptsetup opens it",
                     info.number
                 )),
-                EncryptionKind::Unknown => {
+                EncryptionKind::Unknown if volume.ways.is_empty() => {
                     output::line(format!("  Volume {}: {size}, nothing known begins here", info.number));
                 }
-                EncryptionKind::Bitlocker => {
+                _ => {
                     output::line("");
                     output::line(format!("  Volume {}: {size}, BitLocker", info.number));
                     if let Some(description) = &volume.description {

@@ -278,6 +278,7 @@ fn command(arguments: &Recover) -> String {
         ("--verify-only", arguments.verify_only),
         ("--whole-disk", arguments.whole_disk),
         ("--skip-unallocated", arguments.skip_unallocated),
+        ("--search-metadata", arguments.search_metadata),
     ] {
         words.extend(is_set.then(|| name.to_owned()));
     }
