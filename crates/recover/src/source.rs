@@ -88,10 +88,7 @@ impl CapturedMetadata {
     }
 
     /// Searches a volume for metadata copies, for one whose first sector is destroyed: reads until three places with
-    /// whole copies were found, or to the end. `advanced` is told the bytes read.
-    ///
-    /// # Errors
-    /// What cannot be read is passed over; none.
+    /// whole copies were found, or to the end. `advanced` is told the bytes read. What cannot be read is passed over.
     #[must_use]
     pub fn search<F: ReadAt>(
         source: &SourceDisk<F>,

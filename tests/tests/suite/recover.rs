@@ -494,6 +494,65 @@ fn the_ways_are_told_and_the_card_asks_for_them() {
     proved.says("PROVED ON DATA").says("manage-bde -protectors -add $drive -tpm");
 }
 
+/// Compares answers with the snapshot of that name.
+fn snapshot(name: &str, case: &Case, typed: &[&str]) {
+    if cfg!(windows) {
+        return; // Paths and the system's own words are others there.
+    }
+    let shown: Vec<String> = typed
+        .iter()
+        .map(|typed| {
+            let answer = case.run(typed);
+            let err: String = answer.err.lines().map(|line| format!("! {line}\n")).collect();
+            format!("$ lifeboat {typed}\n{}{err}exit {}\n", answer.out, answer.code)
+        })
+        .collect();
+    insta::with_settings!({
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+        snapshot_path => "snapshots",
+    }, {
+        insta::assert_snapshot!(name, shown.join("\n"));
+    });
+}
+
+#[test]
+fn what_a_person_sees() {
+    let options = VolumeOptions {
+        protectors: vec![
+            ProtectorOptions::Tpm(lifeboat_fve::ProtectionType::TPM),
+            ProtectorOptions::recovery_password(),
+            ProtectorOptions::ExternalKey,
+        ],
+        damage: vec![Damage::Copy(1, CopyDamage::Zeroed)],
+        ..VolumeOptions::default()
+    };
+    let case = Case::new(&options);
+    snapshot("disk-inspect", &case, &["disk inspect disk.vhdx", "disk inspect disk.vhdx --json"]);
+    snapshot("recover-plan", &case, &["recover disk.vhdx --plan"]);
+    snapshot(
+        "recover",
+        &case,
+        &[
+            "recover disk.vhdx --verify-only",
+            "recover disk.vhdx --recovery-password-file key.txt --verify-only",
+            "recover disk.vhdx --recovery-password-file key.txt --read-back secrets.txt",
+            "recover disk.vhdx --recovery-password-file key.txt --whole-disk --to whole.vhdx",
+            "recover disk.vhdx --recovery-password-file key.txt --to whole.vhdx",
+            "recover disk.vhdx --recovery-password-file key.txt --list",
+        ],
+    );
+    case.run("recover disk.vhdx --card card.txt").ends(0);
+    let card = std::fs::read_to_string(case.path("card.txt")).expect("text");
+    insta::with_settings!({
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+        snapshot_path => "snapshots",
+    }, {
+        insta::assert_snapshot!("handover-card", card);
+    });
+}
+
 #[test]
 fn a_whole_disk_comes_out_as_a_vhdx_and_nothing_is_overwritten() {
     let case = Case::new(&VolumeOptions::default());

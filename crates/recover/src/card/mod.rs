@@ -147,13 +147,9 @@ impl HandoverCard {
         });
         directory
             .push("An object without a password means: no right to read it, not: no password.".to_owned());
-        let mut by_ldap = each(&|id| {
+        let by_ldap = each(&|id| {
             format!("ldapsearch -b 'DC=...' '(msFVE-RecoveryGuid={})' msFVE-RecoveryPassword", ldap_bytes(id))
         });
-        by_ldap.push(
-            "Deleted computer objects take theirs along: ask the recycle bin too (-IncludeDeletedObjects)."
-                .to_owned(),
-        );
         let mut graph = each(&|id| {
             format!(
                 "GET https://graph.microsoft.com/v1.0/informationProtection/bitlocker/recoveryKeys/{id}?$select=key"
