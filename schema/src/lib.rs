@@ -8,6 +8,7 @@ mod body;
 mod disk;
 mod exit;
 mod finding;
+mod guest_state;
 mod id;
 mod policy;
 mod record;
@@ -27,6 +28,7 @@ pub use disk::{
 };
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
+pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };

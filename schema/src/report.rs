@@ -255,9 +255,9 @@ pub struct RestoredVm {
     pub captured: Time,
     /// Its folder.
     pub folder: String,
-    /// The PowerShell script that registers it.
+    /// The PowerShell script that registers it; VMs that were restored together share it.
     pub script: String,
-    /// The runbook.
+    /// The runbook, shared likewise.
     pub runbook: String,
     /// Files written and compared with their digests.
     pub files: u64,

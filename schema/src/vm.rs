@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, GuestStateEntry};
 
 /// A VM as its captured files describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,9 @@ pub struct VmRecord {
     /// Path of the guest-state file that the configuration names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_state_path: Option<String>,
+    /// Guest state that was captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_state: Option<GuestStateEntry>,
     /// Checkpoints, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointEntry>,

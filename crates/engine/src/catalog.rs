@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifeboat_schema::{Digest, ObjectEntry, OwnerId, SubjectId, Time, Tip, VaultId, VmEntry, WriterId};
+use lifeboat_schema::{Digest, ObjectEntry, OwnerId, SubjectId, Time, Tip, VaultId, WriterId};
 use lifeboat_vault::record::RecordName;
 use lifeboat_vault::writer::OwnRecord;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -96,19 +96,10 @@ pub struct Pending<'a> {
     pub record: &'a OwnRecord,
     /// All objects that the record names.
     pub objects: &'a [ObjectEntry],
-    /// VMs that are new or differ from what the catalog holds, each with its entry.
-    pub changed: &'a [(HeldVm, EntryJson<'a>)],
+    /// VMs that are new or differ from what the catalog holds, each with the JSON of its body entry.
+    pub changed: &'a [(&'a HeldVm, &'a [u8])],
     /// Keys of VMs that the record no longer has.
     pub gone: &'a [String],
-}
-
-/// A VM's body entry on its way into the catalog.
-#[derive(Debug)]
-pub enum EntryJson<'a> {
-    /// To be encoded when its row is written.
-    Entry(&'a VmEntry),
-    /// As the catalog held it.
-    Json(Vec<u8>),
 }
 
 /// The open catalog.
@@ -341,14 +332,6 @@ impl Catalog {
                 "INSERT INTO pending_vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?;
             for (vm, entry) in pending.changed {
-                let encoded;
-                let entry = match entry {
-                    EntryJson::Json(json) => json,
-                    EntryJson::Entry(entry) => {
-                        encoded = to_json(entry).into_bytes();
-                        &encoded
-                    }
-                };
                 insert.execute(params![
                     vm.key,
                     vm.subject.as_str(),

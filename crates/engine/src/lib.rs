@@ -9,3 +9,9 @@ pub mod inventory;
 pub mod restore;
 pub mod snapshot;
 pub mod source;
+
+/// Threads that a program's runtime should keep for blocking work: one for each core, and two that read or write
+/// while those compute. Each thread more would keep memory of its own.
+pub fn blocking_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + 2
+}

@@ -19,6 +19,7 @@ use lifeboat_vmcx::{
     SecurityBlob, SecurityState, VmConfiguration,
 };
 
+use crate::guest_state::{self, GuestStateFacts};
 use crate::names;
 
 /// Smallest VM key protector, in bytes; anything shorter says that there is none (four bytes do, and no XML fits in less).
@@ -37,6 +38,8 @@ pub(crate) struct CapturedFile<'a, R> {
     pub(crate) kind: ArtefactKind,
     /// Its content, where that is a container.
     pub(crate) container: Option<Container<R>>,
+    /// What is known of it, where it is a guest state.
+    pub(crate) guest_state: Option<GuestStateFacts>,
     /// What its proof remarked, without the file's name.
     pub(crate) remarks: Vec<String>,
 }
@@ -90,18 +93,24 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
         None => None,
     };
     let security = machine.settings(&view);
-    if security.tpm_enabled == Some(true) && states.vtpm.is_none() {
-        remarks.push(
-            "its vTPM is on, and neither configuration nor runtime state holds vTPM state; it may lie in the guest state"
-                .to_owned(),
-        );
-    }
+    let whose = alone.map(|(id, _)| id);
+    let guest_state = files
+        .iter()
+        .filter(|file| checkpoint_id(file.kind, file.path).as_ref() == whose)
+        .find_map(|file| Some(file.guest_state.as_ref()?.entry(file.path)));
+    remarks.extend(guest_state::remark_on_vtpm(
+        security.tpm_enabled == Some(true),
+        states.vtpm.is_some(),
+        guest_state.as_ref(),
+    ));
     let needs_key = security.tpm_enabled == Some(true) || states.vtpm.is_some();
     if needs_key && states.key_protector.is_none() {
-        remarks.push(
-            "it has a vTPM and no VM key protector was found: restored like this it does not start"
-                .to_owned(),
-        );
+        // What protects a guest state is not this kind of VM key protector, as far as is known.
+        let consequence = match (&states.vtpm, &guest_state) {
+            (None, Some(state)) if state.vtpm => "whether its guest state needs one is not known",
+            _ => "restored like this it does not start",
+        };
+        remarks.push(format!("it has a vTPM and no VM key protector was found: {consequence}"));
     }
     let mut entries = Vec::with_capacity(checkpoints.len());
     for (id, checkpoint) in &checkpoints {
@@ -133,6 +142,7 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
         last_known_good_key_protector: states.last_known_good.map(|found| found.value),
         disks: disks(&view),
         guest_state_path: view.guest_state_path,
+        guest_state,
         checkpoints: entries,
         remarks,
     };

@@ -1,14 +1,15 @@
 //! Host sources: where the files of virtual machines are found, and how a whole copy of each is read.
 //!
 //! [`DirectorySource`] implements the engine's port `HostSource` over folders: a live Hyper-V root, exported VMs, a shadow
-//! copy, a mounted cluster volume. It reads through `lifeboat-vmcx`, which says whether a copy is whole, and
-//! `lifeboat-key-protector`, which says whose VM it is.
+//! copy, a mounted cluster volume. It reads through `lifeboat-vmcx` and `lifeboat-vmgs`, which say whether a copy is whole,
+//! and `lifeboat-key-protector`, which says whose VM it is.
 //!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
 mod describe;
 mod directory;
 mod error;
+mod guest_state;
 mod names;
 mod proof;
 

@@ -1,17 +1,21 @@
 //! Whether a copy of a file is whole, as far as its format can say.
 //!
-//! Configurations and runtime states are containers with checksums and a replay log, and are judged. Guest states are opaque
-//! for now: they are whole if their attributes did not change while they were read. Their format has checksums too; a reader
-//! of it gets its place in [`prove`], and so do virtual disks.
+//! Configurations and runtime states are containers with checksums and a replay log; guest states have headers with
+//! checksums (see `guest_state.rs`). Every other file is whole if its attributes did not change while it was read. A reader of
+//! virtual disks gets its place in [`prove`].
 
 use lifeboat_schema::ArtefactKind;
 use lifeboat_vmcx::{Container, Corruption, ReadAt, Remark, Report, Wholeness};
+
+use crate::guest_state::{self, GuestStateFacts};
 
 /// A file that its format does not contradict.
 #[derive(Debug)]
 pub(crate) struct Proved<R> {
     /// The container; `None` for a file of another format.
     pub(crate) container: Option<Container<R>>,
+    /// What is known of a guest state.
+    pub(crate) guest_state: Option<GuestStateFacts>,
     /// What a person should know, without the file's name.
     pub(crate) remarks: Vec<String>,
 }
@@ -37,10 +41,15 @@ pub(crate) fn prove<R: ReadAt>(kind: ArtefactKind, port: R) -> Result<Result<Pro
         | ArtefactKind::CheckpointConfiguration
         | ArtefactKind::CheckpointRuntimeState => {
             let inspection = Container::inspect(port)?;
-            Ok(judge(&inspection.report).map(|remarks| Proved { container: inspection.container, remarks }))
+            Ok(judge(&inspection.report).map(|remarks| Proved {
+                container: inspection.container,
+                guest_state: None,
+                remarks,
+            }))
         }
+        ArtefactKind::GuestState | ArtefactKind::CheckpointGuestState => guest_state::prove(port),
         // Opaque: nothing in them is understood here.
-        _ => Ok(Ok(Proved { container: None, remarks: Vec::new() })),
+        _ => Ok(Ok(Proved { container: None, guest_state: None, remarks: Vec::new() })),
     }
 }
 
@@ -83,13 +92,16 @@ fn damage(report: &Report) -> Damage {
     Damage { what, is_tolerable: report.corruptions.iter().all(Corruption::is_tolerable) }
 }
 
-/// Reads a container whose tolerable damage is accepted.
+/// Reads a file whose tolerable damage is accepted.
 ///
 /// # Errors
 /// When the port fails.
-pub(crate) fn accept<R: ReadAt>(port: R, damage: &Damage) -> Result<Proved<R>, R::Error> {
+pub(crate) fn accept<R: ReadAt>(kind: ArtefactKind, port: R, damage: &Damage) -> Result<Proved<R>, R::Error> {
+    if matches!(kind, ArtefactKind::GuestState | ArtefactKind::CheckpointGuestState) {
+        return guest_state::accept(port, damage);
+    }
     let inspection = Container::inspect(port)?;
     let remarks =
         vec![format!("lies damaged on disk, in a way that Hyper-V mends when it opens it: {}", damage.what)];
-    Ok(Proved { container: inspection.container, remarks })
+    Ok(Proved { container: inspection.container, guest_state: None, remarks })
 }

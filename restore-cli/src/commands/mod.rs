@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(lifeboat_engine::blocking_threads())
         .enable_all()
         .build()
         .map_err(|error| CliError::new(Exit::Failed, format!("the program could not start: {error}")))?;

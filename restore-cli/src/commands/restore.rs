@@ -217,15 +217,14 @@ fn print(report: &RestoreReport) {
         ));
         if report.restored.len() == 1 {
             output::line(format!("  folder:  {}", vm.folder));
-            output::line(format!("  script:  {}", vm.script));
-            output::line(format!("  runbook: {}   <- read this next", vm.runbook));
         }
     }
     if report.restored.len() > 1 {
-        output::line(format!(
-            "{} VMs restored, each with a script and a runbook beside its folder",
-            report.restored.len()
-        ));
+        output::line(format!("{} VMs restored, each in its folder", report.restored.len()));
+    }
+    if let Some(vm) = report.restored.first() {
+        output::line(format!("  script:  {}", vm.script));
+        output::line(format!("  runbook: {}   <- read this next", vm.runbook));
     }
     output::findings(&report.findings);
 }

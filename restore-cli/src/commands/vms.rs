@@ -87,7 +87,9 @@ fn print(report: &VmsReport) {
 }
 
 fn state(vm: &VmSummary) -> String {
+    let has_vtpm_in_guest_state = vm.vm.guest_state.as_ref().is_some_and(|state| state.vtpm);
     let pairing = match vm.vm.pairing {
+        Pairing::None if has_vtpm_in_guest_state => "in the guest state",
         Pairing::None => "none",
         Pairing::CapturedTogether => "with its VM key protector",
         Pairing::Mixed => "MIXED with its VM key protector",

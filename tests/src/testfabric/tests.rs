@@ -6,6 +6,7 @@ use lifeboat_key_protector::{AlgorithmRegistry, Check, KeyProtector, TransportKe
 use lifeboat_schema::{ArtefactKind, Class, Digest, Pairing, Role, StateValue};
 use lifeboat_vhdx::{SparseImage, VhdxChain, VhdxReader, WriteAt as _};
 use lifeboat_vmcx::{BlobKind, Container, SecurityBlob, VmConfiguration, Wholeness};
+use lifeboat_vmgs::{FileId, GuestState, Verdict};
 use tempfile::TempDir;
 
 use super::answers::{FileState, Lack, Planted, VmAnswer};
@@ -71,6 +72,9 @@ fn every_file_is_what_the_answer_sheet_says() {
             if kinds.contains(&file.kind) {
                 assert_eq!(Opened::of(&fabric, file).wholeness, Wholeness::Whole);
             }
+            if [ArtefactKind::GuestState, ArtefactKind::CheckpointGuestState].contains(&file.kind) {
+                check_guest_state(&fabric.read(file).unwrap());
+            }
         }
         check_configuration(&fabric, vm);
         check_runtime_state(&fabric, vm);
@@ -81,6 +85,24 @@ fn every_file_is_what_the_answer_sheet_says() {
             }
         }
     }
+}
+
+/// The writer of the fabric and the reader share no code.
+fn check_guest_state(bytes: &[u8]) {
+    let lifeboat_vmgs::Inspection { report, guest_state, .. } = GuestState::inspect(bytes).unwrap();
+    assert_eq!(report.verdict, Verdict::Whole, "{report:?}");
+    assert!(report.corruptions.is_empty() && report.remarks.is_empty(), "{report:?}");
+    let guest_state = guest_state.unwrap();
+    let files = guest_state.store().unwrap().files().iter().map(|file| file.id());
+    let names: Vec<_> = files.filter_map(FileId::name).collect();
+    let [first, ..] = names[..] else { panic!("no file has a name") };
+    assert_eq!(
+        (first, names.contains(&"VM_UNIQUE_ID"), names.contains(&"ATTEST")),
+        ("FILE_TABLE", true, true)
+    );
+    let nvram = guest_state.read(FileId::BIOS_NVRAM, bytes.len()).unwrap();
+    let name: Vec<u8> = "Synthetic".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(nvram.windows(name.len()).any(|window| window == name));
 }
 
 fn check_configuration(fabric: &Fabric, vm: &VmAnswer) {

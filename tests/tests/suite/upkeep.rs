@@ -226,6 +226,7 @@ impl HostSource for Sparse {
             pairing: Pairing::None,
             disks: vec![],
             guest_state_path: None,
+            guest_state: None,
             checkpoints: vec![],
             remarks: vec![],
         })

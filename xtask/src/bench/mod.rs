@@ -1,8 +1,9 @@
 //! `cargo xtask bench fabric`: our speed against restic, borg and rustic, on one tree in one run.
 //!
-//! The tree is testfabric's. Each round runs every tool once, ours first, with empty repositories; round 0
-//! warms up and does not count; medians of the others are compared with the targets. All files are in the
-//! page cache: this measures the tools, not the disk.
+//! The tree is testfabric's. Each round runs every tool once, ours first, with empty repositories and in folders of
+//! its own; round 0 warms up and does not count; medians of the others are compared with the targets. All
+//! files are in the page cache: this measures the tools, not the disk. A round takes 2.5 times the tree's size for
+//! each tool.
 
 mod measure;
 mod ours;
@@ -40,6 +41,8 @@ pub(crate) struct Place {
     pub(crate) state: PathBuf,
     /// Where it restores to.
     pub(crate) restored: PathBuf,
+    /// Where `cp -r` copies the tree to.
+    pub(crate) copied: PathBuf,
 }
 
 /// A tool whose turn it is: the commands that are measured.
@@ -74,19 +77,25 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let work = Work::create(folder)?;
     let ours = Ours::new(programs, vms);
     ours.generate(&work.0)?;
-    let place = Place {
-        tree: work.0.join("fabric/host-1"),
-        repository: work.0.join("repository"),
-        state: work.0.join("state"),
-        restored: work.0.join("restored"),
-    };
+    let tree = work.0.join("fabric/host-1");
+    let rounds = work.0.join("round");
     let peers = Peer::on_path();
     let tools: Vec<&dyn Tool> =
         std::iter::once(&ours as &dyn Tool).chain(peers.iter().map(|peer| peer as &dyn Tool)).collect();
-    let mut results = Results::new(vms, runs, &place, &tools)?;
+    let mut results = Results::new(vms, runs, &tree, &tools)?;
     for round in 0..=runs {
+        // Nothing is removed within a round: a file system is slower for whoever writes after that.
+        remove(&rounds)?;
         for tool in &tools {
             println!("round {round} of {runs}: {}", tool.name());
+            let folder = rounds.join(tool.name());
+            let place = Place {
+                tree: tree.clone(),
+                repository: folder.join("repository"),
+                state: folder.join("state"),
+                restored: folder.join("restored"),
+                copied: folder.join("copied"),
+            };
             let samples = one_round(*tool, &place)?;
             if round > 0 {
                 results.add(tool.name(), samples);
@@ -105,28 +114,20 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
 
 /// Everything that is measured of one tool, from an empty repository.
 fn one_round(tool: &dyn Tool, place: &Place) -> Result<Vec<(Step, Sample)>, Failure> {
-    for folder in [&place.repository, &place.state, &place.restored] {
-        remove(folder)?;
+    for folder in [&place.state, &place.restored, &place.copied] {
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    fs::create_dir_all(&place.state).map_err(|error| format!("{}: {error}", place.state.display()))?;
     tool.init(place)?;
     let mut samples = Vec::new();
     for step in Step::OF_A_TOOL {
-        if step == Step::Restore {
-            fs::create_dir_all(&place.restored)
-                .map_err(|error| format!("{}: {error}", place.restored.display()))?;
-        }
         let mut sample = measure::measure(tool.command(step, place)?)?;
         sample.repository_kib = measure::size_kib(&place.repository)?;
         samples.push((step, sample));
     }
-    tool.compare(place)?;
-    remove(&place.restored)?;
-    fs::create_dir_all(&place.restored).map_err(|error| format!("{}: {error}", place.restored.display()))?;
     let mut copy = Command::new("cp");
-    copy.arg("-r").arg(place.tree.join(".")).arg(&place.restored);
+    copy.arg("-r").arg(place.tree.join(".")).arg(&place.copied);
     samples.push((Step::Copy, measure::measure(copy)?));
-    remove(&place.restored)?;
+    tool.compare(place)?;
     Ok(samples)
 }
 

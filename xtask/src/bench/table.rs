@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::measure::{Sample, Step};
 use super::ours::NAME;
-use super::{Place, Tool};
+use super::Tool;
 use crate::{Failure, process};
 
 /// Where the table begins in the document.
@@ -44,8 +44,8 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    pub(crate) fn new(vms: u32, runs: u32, place: &Place, tools: &[&dyn Tool]) -> Result<Self, Failure> {
-        let mut facts = vec![tree(&place.tree)?, machine()];
+    pub(crate) fn new(vms: u32, runs: u32, tree_folder: &Path, tools: &[&dyn Tool]) -> Result<Self, Failure> {
+        let mut facts = vec![tree(tree_folder)?, machine()];
         for tool in tools {
             let version = tool.version()?;
             let named = version.to_lowercase().contains(&tool.name().to_lowercase());

@@ -54,8 +54,8 @@ fn vm(key: &str, revision: u8) -> (HeldVm, Vec<u8>) {
     (held, format!("{{\"{key}\":{revision}}}").into_bytes())
 }
 
-fn encoded(changed: &[(HeldVm, Vec<u8>)]) -> Vec<(HeldVm, EntryJson<'static>)> {
-    changed.iter().map(|(vm, entry)| (vm.clone(), EntryJson::Json(entry.clone()))).collect()
+fn encoded(changed: &[(HeldVm, Vec<u8>)]) -> Vec<(&HeldVm, &[u8])> {
+    changed.iter().map(|(vm, entry)| (vm, entry.as_slice())).collect()
 }
 
 /// Commits one record as a run does.
@@ -139,7 +139,8 @@ fn a_write_that_cannot_commit_changes_nothing() {
     catalog.on_commit(Some(move || hook.load(Ordering::Relaxed))).unwrap();
     let refused = own(2);
     let objects = [object("b")];
-    let changed = encoded(&[vm("b", 2)]);
+    let changed = [vm("b", 2)];
+    let changed = encoded(&changed);
     let pending = Pending { record: &refused, objects: &objects, changed: &changed, gone: &[] };
     catalog.set_pending(&pending).unwrap_err();
     assert_eq!((state(&catalog), catalog.pending().unwrap()), (before.clone(), None));

@@ -21,6 +21,7 @@ fn vm(name: &str, place: &str) -> VmRecord {
         pairing: Pairing::None,
         disks: vec![],
         guest_state_path: None,
+        guest_state: None,
         checkpoints: vec![],
         remarks: vec![],
     }

@@ -91,7 +91,12 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
             ),
         );
     }
+    let has_vtpm_in_guest_state = vm.guest_state.as_ref().is_some_and(|state| state.vtpm);
     match vm.pairing {
+        Pairing::None if has_vtpm_in_guest_state => say(
+            Grade::Known,
+            "The vTPM state lies in the guest state (VMGS), which must be restored with the disks; whether a VM key protector opens it is not known.".into(),
+        ),
         Pairing::CapturedTogether => say(
             Grade::Known,
             "VM key protector and vTPM state come from one copy of one file.".into(),

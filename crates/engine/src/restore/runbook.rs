@@ -3,7 +3,7 @@
 //! Text from a snapshot is data: in the script it stands only in single-quoted literals, and lines of the
 //! runbook cannot break out of their place.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use lifeboat_schema::{ArtefactKind, Grade, RestorePlan};
 
@@ -36,184 +36,280 @@ fn line(text: &str) -> String {
         .collect()
 }
 
-/// The script: shows what it would do, and acts only when told to.
-pub(super) fn script(plan: &RestorePlan, folder: &str) -> String {
-    let configuration = plan.files.iter().find(|file| file.kind == ArtefactKind::Configuration);
-    let configuration = configuration.map(|file| file.path.replace('/', "\\")).unwrap_or_default();
-    let mut text = String::new();
-    let mut put = |line: &str| {
-        text.push_str(line);
-        text.push_str("\r\n");
-    };
-    put("#Requires -RunAsAdministrator");
-    put("#Requires -Modules Hyper-V");
-    put(
-        "# Registers a VM whose files `lifeboat restore` wrote. Made by Lifeboat; never run on a real Hyper-V host yet.",
-    );
-    put("# Without -Register it only compares and changes nothing.");
-    put("[CmdletBinding()]");
-    put("param(");
-    put("    # Register the VM in place after the comparison.");
-    put("    [switch] $Register,");
-    put(
-        "    # Where each disk lies now: old path = new path. Disks that are not named are looked for at their old path.",
-    );
-    put("    [hashtable] $Disk = @{},");
-    put("    # PFX files of local guardians to import first (local mode only).");
-    put("    [string[]] $GuardianPfx = @()");
-    put(")");
-    put("Set-StrictMode -Version Latest");
-    put("$ErrorActionPreference = 'Stop'");
-    put(&format!("$folder = Join-Path $PSScriptRoot {}", literal(folder)));
-    put(&format!("$configuration = Join-Path $folder {}", literal(&configuration)));
-    put(&format!("$id = {}", literal(&plan.vm.vm_id)));
-    put("");
-    put("# Two copies of one vTPM must not run: stop if the VM is registered here already.");
-    put(
-        "if (Get-VM | Where-Object { $_.Id -eq [guid] $id }) { throw \"The VM $id is registered on this host. If its files are whole, keep them: this restore would put an older vTPM state in their place.\" }",
-    );
-    put("");
-    put("# Local guardians first, so that the VM key protector finds its key.");
-    put("foreach ($pfx in $GuardianPfx) {");
-    put("    $store = 'Cert:\\LocalMachine\\Shielded VM Local Certificates'");
-    put("    if (-not (Test-Path $store)) { New-Item $store | Out-Null }");
-    put(
-        "    Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString \"Password of $pfx\") | Out-Null",
-    );
-    put("}");
-    put("");
-    put("$report = Compare-VM -Path $configuration -Register");
-    put("$report.Incompatibilities | Format-Table -AutoSize MessageId, Message");
-    put("");
-    put("# Disks: Lifeboat keeps none. Attach each from your disk backup of the same time.");
-    put("$missing = @()");
-    put("$expected = @(");
-    for (index, disk) in plan.vm.disks.iter().enumerate() {
-        let comma = if index + 1 == plan.vm.disks.len() { "" } else { "," };
-        put(&format!(
-            "    @{{ Controller = {}; Number = {}; Location = {}; Path = {} }}{comma}",
-            literal(&disk.controller.to_uppercase()),
-            disk.controller_number,
-            disk.drive,
-            literal(&disk.path)
-        ));
+/// Lines of the script before the table of VMs.
+const SCRIPT_HEAD: &str = r##"#Requires -RunAsAdministrator
+#Requires -Modules Hyper-V
+# Registers VMs whose files `lifeboat restore` wrote. Made by Lifeboat; never run on a real Hyper-V host yet.
+# Without -Register it only compares and changes nothing.
+[CmdletBinding()]
+param(
+    # Which VMs, by name or id; wildcards are understood. Needed if there are several.
+    [string[]] $Name = @(),
+    # Register each VM in place after the comparison.
+    [switch] $Register,
+    # Where each disk lies now: old path = new path. Disks that are not named are looked for at their old path.
+    [hashtable] $Disk = @{},
+    # PFX files of local guardians to import first (local mode only).
+    [string[]] $GuardianPfx = @()
+)
+Set-StrictMode -Version Latest
+$ErrorActionPreference = 'Stop'
+
+$vms = @("##;
+
+/// Lines of the script behind the table of VMs.
+const SCRIPT_TAIL: &str = r##")
+
+if ($vms.Count -gt 1 -and -not $Name) {
+    $vms | ForEach-Object { Write-Host ('{0}  {1}' -f $_.Id, $_.Name) }
+    throw 'Say which with -Name: a name, an id, or * for all.'
+}
+$chosen = @($vms | Where-Object { $vm = $_; -not $Name -or @($Name | Where-Object { $vm.Name -like $_ -or $vm.Id -like $_ }).Count })
+if (-not $chosen) { throw 'No VM here has such a name or id.' }
+
+# Local guardians first, so that a VM key protector finds its key.
+foreach ($pfx in $GuardianPfx) {
+    $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
+    if (-not (Test-Path $store)) { New-Item $store | Out-Null }
+    Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString "Password of $pfx") | Out-Null
+}
+
+function Register-One($wanted) {
+    $id = $wanted.Id
+    # Two copies of one vTPM must not run: stop if the VM is registered here already.
+    if (Get-VM | Where-Object { $_.Id -eq [guid] $id }) {
+        throw "The VM $id is registered on this host. If its files are whole, keep them: this restore would put an older vTPM state in their place."
     }
-    put(")");
-    put("foreach ($wanted in $expected) {");
-    put("    $path = if ($Disk.ContainsKey($wanted.Path)) { $Disk[$wanted.Path] } else { $wanted.Path }");
-    put("    if (-not (Test-Path -LiteralPath $path)) { $missing += $wanted.Path; continue }");
-    put(
-        "    $drive = $report.VM.HardDrives | Where-Object { $_.ControllerType -eq $wanted.Controller -and $_.ControllerNumber -eq $wanted.Number -and $_.ControllerLocation -eq $wanted.Location }",
-    );
-    put("    if ($drive -and $drive.Path -ne $path) { $drive | Set-VMHardDiskDrive -Path $path }");
-    put("}");
-    put(
-        "if ($missing) { Write-Warning (\"Not found, give them with -Disk @{ 'old path' = 'new path' }: \" + ($missing -join ', ')) }",
-    );
-    put("");
-    put(
-        "if (-not $Register) { Write-Host 'Compared only. Run again with -Register when nothing above stands in the way.'; return }",
-    );
-    put("if ($missing) { throw 'Disks are missing; nothing was registered.' }");
-    put("$report = Compare-VM -CompatibilityReport $report");
-    put(
-        "if ($report.Incompatibilities) { throw 'The host still finds the VM incompatible, see above; nothing was registered.' }",
-    );
-    if !plan.vm.checkpoints.is_empty() {
-        put(&format!(
-            "# The VM has {} checkpoint(s); their configuration lies in Snapshots below the folder and is registered with it. Each needs its own AVHDX.",
-            plan.vm.checkpoints.len()
-        ));
-        put("$vm = Import-VM -CompatibilityReport $report");
-        put("Get-VMSnapshot -VM $vm | Format-Table Name, Id, CreationTime");
-    } else {
-        put("$vm = Import-VM -CompatibilityReport $report");
+    $configuration = Join-Path (Join-Path $PSScriptRoot $wanted.Folder) $wanted.Configuration
+    $report = Compare-VM -Path $configuration -Register
+    $report.Incompatibilities | Format-Table -AutoSize MessageId, Message | Out-Host
+
+    # Disks: Lifeboat keeps none. Attach each from your disk backup of the same time.
+    $missing = @()
+    foreach ($old in $wanted.Disks) {
+        $path = if ($Disk.ContainsKey($old.Path)) { $Disk[$old.Path] } else { $old.Path }
+        if (-not (Test-Path -LiteralPath $path)) { $missing += $old.Path; continue }
+        $drive = $report.VM.HardDrives | Where-Object { $_.ControllerType -eq $old.Controller -and $_.ControllerNumber -eq $old.Number -and $_.ControllerLocation -eq $old.Location }
+        if ($drive -and $drive.Path -ne $path) { $drive | Set-VMHardDiskDrive -Path $path }
     }
-    put("# Never call Set-VMKeyProtector now: a new VM key protector does not open the restored vTPM state.");
-    put(
-        "Write-Host \"Registered $($vm.Name). Start it with Start-VM; if it asks for a BitLocker recovery password, see the runbook.\"",
-    );
-    text
+    if ($missing) { Write-Warning ("Not found, give them with -Disk @{ 'old path' = 'new path' }: " + ($missing -join ', ')) }
+    if (-not $Register) { Write-Host "$($wanted.Name): compared only. Run again with -Register when nothing above stands in the way."; return }
+    if ($missing) { throw "Disks of $($wanted.Name) are missing; it was not registered." }
+    $report = Compare-VM -CompatibilityReport $report
+    if ($report.Incompatibilities) { throw "The host still finds $($wanted.Name) incompatible, see above; it was not registered." }
+    $vm = Import-VM -CompatibilityReport $report
+    # Configurations of checkpoints lie in Snapshots below the folder and are registered with it. Each needs its own AVHDX.
+    if ($wanted.Checkpoints) { Get-VMSnapshot -VM $vm | Format-Table Name, Id, CreationTime | Out-Host }
+    # Never call Set-VMKeyProtector now: a new VM key protector does not open the restored vTPM state.
+    Write-Host "Registered $($vm.Name). Start it with Start-VM; if it asks for a BitLocker recovery password, see the runbook."
+}
+
+$failed = @()
+foreach ($wanted in $chosen) {
+    try { Register-One $wanted } catch { $failed += $wanted.Name; Write-Warning "$($wanted.Name): $_" }
+}
+if ($failed) { throw ('Not done, see above: ' + ($failed -join ', ')) }
+"##;
+
+/// The script: it shows what it would do, and acts only when told to.
+pub(super) struct Script<W> {
+    out: W,
+    vms: usize,
+}
+
+impl<W: Write> Script<W> {
+    pub(super) fn begin(mut out: W) -> io::Result<Self> {
+        write_lines(&mut out, SCRIPT_HEAD)?;
+        Ok(Self { out, vms: 0 })
+    }
+
+    /// Adds a VM whose files lie in `folder` beside the script.
+    pub(super) fn vm(&mut self, plan: &RestorePlan, folder: &str) -> io::Result<()> {
+        let Self { out, vms } = self;
+        let configuration = plan.files.iter().find(|file| file.kind == ArtefactKind::Configuration);
+        let configuration = configuration.map(|file| file.path.replace('/', "\\")).unwrap_or_default();
+        write!(
+            out,
+            "{}    @{{ Name = {}; Id = {}; Folder = {}; Configuration = {}; Checkpoints = {}; Disks = @(",
+            if *vms == 0 { "" } else { ",\r\n" },
+            literal(&plan.vm.name),
+            literal(&plan.vm.vm_id),
+            literal(folder),
+            literal(&configuration),
+            plan.vm.checkpoints.len(),
+        )?;
+        for (index, disk) in plan.vm.disks.iter().enumerate() {
+            write!(
+                out,
+                "{}\r\n        @{{ Controller = {}; Number = {}; Location = {}; Path = {} }}",
+                if index == 0 { "" } else { "," },
+                literal(&disk.controller.to_uppercase()),
+                disk.controller_number,
+                disk.drive,
+                literal(&disk.path)
+            )?;
+        }
+        *vms += 1;
+        write!(out, ") }}")
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        write!(self.out, "\r\n")?;
+        write_lines(&mut self.out, SCRIPT_TAIL)?;
+        self.out.flush()
+    }
+}
+
+fn write_lines(out: &mut impl Write, text: &str) -> io::Result<()> {
+    text.lines().try_for_each(|line| write!(out, "{line}\r\n"))
 }
 
 /// The runbook: what to do in which order, for a person at three in the morning.
-pub(super) fn runbook(plan: &RestorePlan, folder: &str) -> String {
-    let mut text = String::new();
+pub(super) struct Runbook<W> {
+    out: W,
+    /// The script's file name.
+    script: String,
+    alone: bool,
+}
+
+impl<W: Write> Runbook<W> {
+    /// Begins the runbook of `vms` VMs.
+    pub(super) fn begin(mut out: W, script: String, vms: usize) -> io::Result<Self> {
+        let alone = vms == 1;
+        if !alone {
+            writeln!(out, "# Bring back {vms} VMs\n")?;
+            writeln!(out, "Each VM has its folder, and a chapter of its own below. For each, in this order:\n")?;
+            writeln!(out, "1. What its chapter says to do first: are its original files whole? Then register those.")?;
+            writeln!(out, "2. Bring its disks from your disk backup of the same time.")?;
+            writeln!(out, "3. Register it, and read what to expect before you start it.\n")?;
+            write_registering(&mut out, "Register", "the folders", &script, " -Name 'web*'")?;
+            write_prompted(&mut out, "If a disk asks for its recovery password")?;
+        }
+        Ok(Self { out, script, alone })
+    }
+
+    /// Adds a VM whose files lie in `folder` beside the runbook.
+    pub(super) fn vm(&mut self, plan: &RestorePlan, folder: &str) -> io::Result<()> {
+        let Self { out, script, alone } = self;
+        if *alone {
+            writeln!(out, "# Bring back {}\n", line(&plan.vm.name))?;
+            write_origin(out, plan)?;
+            writeln!(out, "## 1. Before anything else\n")?;
+            write_first(out, plan)?;
+            writeln!(out, "\n## 2. What must come from elsewhere\n")?;
+            write_needed(out, plan)?;
+            writeln!(out)?;
+            write_registering(
+                out,
+                "3. Register the VM",
+                &format!("the folder `{}`", line(folder)),
+                script,
+                "",
+            )?;
+            writeln!(out, "\n## 4. What to expect\n")?;
+            write_statements(out, plan)?;
+            write_prompted(out, "5. If the disk asks for its recovery password")?;
+            writeln!(out, "\n## Files\n")?;
+        } else {
+            writeln!(out, "\n## {}\n", line(&plan.vm.name))?;
+            writeln!(out, "Folder `{}`.", line(folder))?;
+            write_origin(out, plan)?;
+            writeln!(out, "First:\n")?;
+            write_first(out, plan)?;
+            writeln!(out, "\nFrom elsewhere:\n")?;
+            write_needed(out, plan)?;
+            writeln!(out, "\nWhat to expect:\n")?;
+            write_statements(out, plan)?;
+            writeln!(out)?;
+        }
+        write_files(out, plan)
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn write_origin(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
     let (vm, snapshot) = (&plan.vm, &plan.snapshot);
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# Bring back {}\n", line(&vm.name));
-    let _ = writeln!(
-        text,
+    writeln!(
+        out,
         "VM id {}, captured {} on {} (record {} of {}).",
         line(&vm.vm_id),
         snapshot.captured,
         line(&snapshot.host),
         snapshot.seq,
         snapshot.writer
-    );
-    let _ = writeln!(text, "This snapshot was chosen because {}.\n", line(&plan.chosen_because));
-    let _ = writeln!(text, "## 1. Before anything else\n");
-    for (number, first) in plan.first.iter().enumerate() {
-        let _ = writeln!(text, "{}. {}", number + 1, line(first));
-    }
-    let _ = writeln!(text, "\n## 2. What must come from elsewhere\n");
+    )?;
+    writeln!(out, "This snapshot was chosen because {}.\n", line(&plan.chosen_because))
+}
+
+fn write_first(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
+    plan.first
+        .iter()
+        .enumerate()
+        .try_for_each(|(number, first)| writeln!(out, "{}. {}", number + 1, line(first)))
+}
+
+fn write_needed(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
     if plan.needed_from_elsewhere.is_empty() {
-        let _ = writeln!(text, "Nothing: the configuration names no disk.");
+        writeln!(out, "Nothing: the configuration names no disk.")?;
     }
-    for needed in &plan.needed_from_elsewhere {
-        let _ = writeln!(text, "- {}", line(needed));
-    }
-    let _ = writeln!(text, "\n## 3. Register the VM\n");
-    let _ = writeln!(
-        text,
-        "Copy the folder `{}` and the script `{}.ps1` to the host, then, as administrator:\n",
-        line(folder),
-        line(folder)
-    );
-    let _ = writeln!(
-        text,
-        "    & '.\\{}.ps1'             # compares, changes nothing",
-        line(folder).replace('\'', "''")
-    );
-    let _ = writeln!(
-        text,
-        "    & '.\\{}.ps1' -Register   # registers the VM in place",
-        line(folder).replace('\'', "''")
-    );
-    let _ = writeln!(
-        text,
+    plan.needed_from_elsewhere.iter().try_for_each(|needed| writeln!(out, "- {}", line(needed)))
+}
+
+fn write_registering(
+    out: &mut impl Write,
+    heading: &str,
+    what: &str,
+    script: &str,
+    choice: &str,
+) -> io::Result<()> {
+    let call = line(script).replace('\'', "''");
+    writeln!(out, "## {heading}\n")?;
+    writeln!(out, "Copy {what} and the script `{}` to the host, then, as administrator:\n", line(script))?;
+    writeln!(out, "    & '.\\{call}'{choice}             # compares, changes nothing")?;
+    writeln!(out, "    & '.\\{call}'{choice} -Register   # registers in place")?;
+    writeln!(
+        out,
         "\nIn local mode give the exported guardian certificates with `-GuardianPfx`. Moved disks: `-Disk @{{ 'old path' = 'new path' }}`."
-    );
-    let _ = writeln!(
-        text,
+    )?;
+    writeln!(
+        out,
         "\nDo not make a new VM key protector (Set-VMKeyProtector -NewLocalKeyProtector or the like): it orphans the vTPM state for good."
-    );
-    let _ = writeln!(text, "\n## 4. What to expect\n");
-    for statement in &plan.statements {
+    )
+}
+
+fn write_statements(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
+    plan.statements.iter().try_for_each(|statement| {
         let grade = match statement.grade {
             Grade::Known => "known",
             Grade::Likely => "likely",
             Grade::UnknownHere => "unknown here",
         };
-        let _ = writeln!(text, "- ({grade}) {}", line(&statement.text));
-    }
-    let _ = writeln!(text, "\n## 5. If the disk asks for its recovery password\n");
-    let _ = writeln!(
-        text,
+        writeln!(out, "- ({grade}) {}", line(&statement.text))
+    })
+}
+
+fn write_prompted(out: &mut impl Write, heading: &str) -> io::Result<()> {
+    writeln!(out, "\n## {heading}\n")?;
+    writeln!(
+        out,
         "Note the protector id on the screen and look for it in AD DS, Entra ID or wherever recovery passwords are kept. After it boots, in the guest: suspend and resume BitLocker once, so that it is sealed to this vTPM."
-    );
-    let _ = writeln!(text, "\n## Files\n");
-    let _ = writeln!(text, "| file | bytes | BLAKE3 |\n|---|---|---|");
-    for file in &plan.files {
-        let _ = writeln!(
-            text,
+    )
+}
+
+fn write_files(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
+    writeln!(out, "| file | bytes | BLAKE3 |\n|---|---|---|")?;
+    plan.files.iter().try_for_each(|file| {
+        writeln!(
+            out,
             "| {} | {} | `{}` |",
             line(&file.path).replace('|', "\\|"),
             file.size,
             file.digest
-        );
-    }
-    text
+        )
+    })
 }
 
 #[cfg(test)]

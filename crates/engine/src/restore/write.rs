@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{Digest, DigestBuilder, ObjectEntry, PartEntry, RestoredVm, WriterId};
@@ -13,7 +13,8 @@ use lifeboat_vault::fetch::{self, member};
 use lifeboat_vault::seal::{Identities, Opener};
 use lifeboat_vault::vault::{Vault, VaultError, object_path};
 
-use super::{RestoreError, plan, runbook};
+use super::runbook::{Runbook, Script};
+use super::{RestoreError, plan};
 use crate::inventory::Found;
 
 /// Is told how far a restore has come.
@@ -47,6 +48,29 @@ struct Target {
     size: u64,
     digest: Digest,
     parts: usize,
+    /// Whose file it is, by position in [`Work::vms`].
+    vm: usize,
+    /// The folder that it lies in, by position in [`Work::folders`].
+    folder: usize,
+}
+
+/// A VM on its way: its files stand in the scratch folder until the last of them is complete.
+struct VmWork {
+    temporary: PathBuf,
+    place: PathBuf,
+    targets: std::ops::Range<usize>,
+    /// Pieces that are still to be written.
+    missing: AtomicUsize,
+}
+
+/// All that the writing threads share.
+struct Work {
+    targets: Vec<Target>,
+    vms: Vec<VmWork>,
+    /// Folders in scratch, made when the first file comes.
+    folders: Vec<(PathBuf, AtomicBool)>,
+    /// Openers of finished jobs: their buffers serve again.
+    openers: Mutex<Vec<Opener>>,
 }
 
 /// One part and where its bytes go.
@@ -81,7 +105,7 @@ pub async fn restore(
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
     let folders = folder_names(chosen)?;
-    for folder in &folders {
+    for folder in folders.iter().chain(&names_beside(&folders)) {
         let path = options.to.join(folder);
         if path.symlink_metadata().is_ok() {
             return Err(RestoreError::Exists { path });
@@ -119,20 +143,23 @@ async fn write_all(
     scratch: &Path,
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let (targets, jobs) = prepare(chosen, folders, scratch)?;
-    let bytes = targets.iter().map(|target| target.size).sum();
+    let (work, jobs) = prepare(chosen, folders, &options.to, scratch)?;
+    let bytes = work.targets.iter().map(|target| target.size).sum();
     observer.planned(chosen.len() as u64, bytes);
 
-    let targets = Arc::new(targets);
+    let work = Arc::new(work);
+    for vm in work.vms.iter().filter(|vm| vm.missing.load(Ordering::Relaxed) == 0) {
+        work.complete(vm)?;
+    }
     let threads = options.threads.max(1);
     let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities)));
     let mut done = futures::stream::iter(reads)
         .buffer_unordered(vault.store.concurrency().clamp(1, threads))
         .map_ok(|fetched| {
-            let targets = Arc::clone(&targets);
+            let work = Arc::clone(&work);
             let identities = Arc::clone(identities);
             async move {
-                tokio::task::spawn_blocking(move || write_job(fetched, &identities, &targets))
+                tokio::task::spawn_blocking(move || write_job(fetched, &identities, &work))
                     .await
                     .map_err(|error| RestoreError::Fault(error.to_string()))?
             }
@@ -142,63 +169,62 @@ async fn write_all(
         observer.written(written);
     }
     drop(done);
-    compare_joined(&targets)?;
-    finish(chosen, folders, options, scratch)
+    finish(chosen, folders, options)
 }
 
-/// Makes the folders, and sorts every part under the bundle that it lies in.
+/// Sorts every part under the bundle that it lies in.
 fn prepare(
     chosen: &[(Found, String)],
     folders: &[String],
+    to: &Path,
     scratch: &Path,
-) -> Result<(Vec<Target>, Jobs), RestoreError> {
-    let mut targets = Vec::new();
+) -> Result<(Work, Jobs), RestoreError> {
+    let mut work = Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
     let mut jobs = Jobs::new();
-    let mut made: HashSet<PathBuf> = HashSet::new();
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
         let root = scratch.join(folder);
-        create_folder(&root)?;
+        let first = work.targets.len();
+        let mut missing = 0;
         let objects = records
             .entry((&found.record.writer, found.record_id))
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
         let mut taken: HashSet<String> = HashSet::new();
+        let mut made: HashMap<PathBuf, usize> = HashMap::new();
         for artefact in &found.entry.artefacts {
             let temporary = root.join(checked_path(&artefact.path)?);
             if !taken.insert(artefact.path.to_lowercase()) {
                 return Err(RestoreError::BadPath { path: artefact.path.clone(), why: "it names twice" });
             }
-            if let Some(parent) = temporary.parent()
-                && made.insert(parent.to_owned())
-            {
-                create_folder(parent)?;
-            }
+            let parent = temporary.parent().unwrap_or(&root).to_owned();
+            let folder = *made.entry(parent).or_insert_with_key(|parent| {
+                work.folders.push((parent.clone(), AtomicBool::new(false)));
+                work.folders.len() - 1
+            });
             let mut at = 0u64;
             for part in &artefact.parts {
-                let entry = objects.get(&part.object).ok_or_else(|| VaultError::Damaged {
+                let damaged = |what: String| VaultError::Damaged {
                     place: object_path(&found.record.writer, &part.object).to_string(),
-                    what: format!(
-                        "record {} does not name this bundle of {}",
-                        found.record.seq, artefact.path
-                    ),
+                    what,
+                };
+                let entry = objects.get(&part.object).ok_or_else(|| {
+                    let seq = found.record.seq;
+                    damaged(format!("record {seq} does not name this bundle of {}", artefact.path))
                 })?;
                 if entry.class != artefact.class {
-                    return Err(VaultError::Damaged {
-                        place: object_path(&found.record.writer, &part.object).to_string(),
-                        what: format!(
-                            "it is of class {}, and {} of {}",
-                            entry.class, artefact.path, artefact.class
-                        ),
-                    }
-                    .into());
+                    let (have, wanted) = (entry.class, artefact.class);
+                    return Err(
+                        damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into()
+                    );
                 }
                 let job = jobs.entry((found.record.writer.clone(), part.object)).or_insert_with(|| Job {
                     writer: found.record.writer.clone(),
                     entry: (*entry).clone(),
                     pieces: Vec::new(),
                 });
-                job.pieces.push(Piece { part: part.clone(), target: targets.len(), at });
+                job.pieces.push(Piece { part: part.clone(), target: work.targets.len(), at });
                 at = at.saturating_add(part.size);
+                missing += 1;
             }
             if at != artefact.size {
                 return Err(RestoreError::WrongDigest {
@@ -206,22 +232,73 @@ fn prepare(
                     expected: artefact.digest,
                 });
             }
-            if artefact.parts.is_empty() {
-                create_file(&temporary)?;
-            }
-            targets.push(Target {
+            work.targets.push(Target {
                 temporary,
                 path: artefact.path.clone(),
                 size: artefact.size,
                 digest: artefact.digest,
                 parts: artefact.parts.len(),
+                vm: work.vms.len(),
+                folder,
             });
         }
+        work.vms.push(VmWork {
+            temporary: root,
+            place: to.join(folder),
+            targets: first..work.targets.len(),
+            missing: AtomicUsize::new(missing),
+        });
     }
     for job in jobs.values_mut() {
         job.pieces.sort_by_key(|piece| (piece.part.offset, piece.target));
     }
-    Ok((targets, jobs))
+    Ok((work, jobs))
+}
+
+impl Work {
+    /// Makes the folder that a file lies in, once.
+    fn make_folder(&self, target: &Target) -> Result<(), RestoreError> {
+        let (path, made) = &self.folders[target.folder];
+        if !made.load(Ordering::Relaxed) {
+            // Two threads may both make it; that is no error.
+            create_folder(path)?;
+            made.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Writes one piece, whose digest was compared, at its place; the last one completes its VM.
+    fn write_piece(&self, piece: &Piece, content: &[u8]) -> Result<(), RestoreError> {
+        let target = &self.targets[piece.target];
+        self.make_folder(target)?;
+        write_piece(target, piece, content)?;
+        let vm = &self.vms[target.vm];
+        // Release and acquire: whoever completes the VM sees what the others wrote.
+        if vm.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete(vm)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a complete VM folder its name.
+    fn complete(&self, vm: &VmWork) -> Result<(), RestoreError> {
+        create_folder(&vm.temporary)?;
+        for target in &self.targets[vm.targets.clone()] {
+            match target.parts {
+                0 => {
+                    self.make_folder(target)?;
+                    create_file(&target.temporary)?;
+                }
+                1 => {}
+                _ => compare_joined(target)?,
+            }
+        }
+        if vm.place.symlink_metadata().is_ok() {
+            return Err(RestoreError::Exists { path: vm.place.clone() });
+        }
+        fs::rename(&vm.temporary, &vm.place)
+            .map_err(|source| RestoreError::Write { path: vm.place.clone(), source })
+    }
 }
 
 enum Fetched {
@@ -232,7 +309,7 @@ enum Fetched {
 async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Result<Fetched, RestoreError> {
     let wanted: u64 = job.pieces.iter().map(|piece| piece.part.length).fold(0, u64::saturating_add);
     if wanted.saturating_mul(WHOLE_FETCH_SHARE) >= job.entry.size {
-        let bytes = vault.read_object(&job.writer, &job.entry).await?;
+        let bytes = vault.read_unnamed(&job.writer, &job.entry).await?;
         return Ok(Fetched::Whole(job, bytes));
     }
     let mut contents = Vec::with_capacity(job.pieces.len());
@@ -243,16 +320,20 @@ async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Resu
 }
 
 /// Opens what was fetched and writes its pieces; gives the bytes written.
-fn write_job(fetched: Fetched, identities: &Identities, targets: &[Target]) -> Result<u64, RestoreError> {
-    let written = AtomicU64::new(0);
-    let put = |piece: &Piece, content: &[u8]| {
-        written.fetch_add(content.len() as u64, Ordering::Relaxed);
-        write_piece(&targets[piece.target], piece, content)
+fn write_job(fetched: Fetched, identities: &Identities, work: &Work) -> Result<u64, RestoreError> {
+    let mut written = 0;
+    let mut put = |piece: &Piece, content: &[u8]| {
+        written += content.len() as u64;
+        work.write_piece(piece, content)
     };
     match fetched {
         Fetched::Whole(job, bytes) => {
             let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes, identities)?;
-            let mut opener = Opener::new().map_err(VaultError::from)?;
+            let spare = work.openers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut opener = match spare {
+                Some(opener) => opener,
+                None => Opener::new().map_err(VaultError::from)?,
+            };
             for piece in &job.pieces {
                 let damaged = |what: String| VaultError::Damaged {
                     place: object_path(&job.writer, &job.entry.name).to_string(),
@@ -273,6 +354,7 @@ fn write_job(fetched: Fetched, identities: &Identities, targets: &[Target]) -> R
                     .map_err(|error| damaged(error.to_string()))?;
                 put(piece, content)?;
             }
+            work.openers.lock().unwrap_or_else(PoisonError::into_inner).push(opener);
         }
         Fetched::Pieces(job, contents) => {
             for (piece, content) in job.pieces.iter().zip(&contents) {
@@ -280,7 +362,7 @@ fn write_job(fetched: Fetched, identities: &Identities, targets: &[Target]) -> R
             }
         }
     }
-    Ok(written.into_inner())
+    Ok(written)
 }
 
 /// Writes one piece, whose digest was compared, at its place.
@@ -317,67 +399,63 @@ fn write_at(file: &File, mut content: &[u8], mut at: u64) -> std::io::Result<()>
     Ok(())
 }
 
-/// Reads files of several parts once more: each part was compared, their order was not.
-fn compare_joined(targets: &[Target]) -> Result<(), RestoreError> {
-    for target in targets.iter().filter(|target| target.parts > 1) {
-        let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
-        let mut file = File::open(&target.temporary).map_err(failed)?;
-        let mut whole = DigestBuilder::default();
-        let mut buffer = vec![0u8; 1 << 20];
-        loop {
-            let read = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-            if read == 0 {
-                break;
-            }
-            whole.update(&buffer[..read]);
+/// Reads a file of several parts once more: each part was compared, their order was not.
+fn compare_joined(target: &Target) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
+    let mut file = File::open(&target.temporary).map_err(failed)?;
+    let mut whole = DigestBuilder::default();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let read = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
+        if read == 0 {
+            break;
         }
-        if whole.finish() != target.digest {
-            return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
-        }
+        whole.update(&buffer[..read]);
+    }
+    if whole.finish() != target.digest {
+        return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
     }
     Ok(())
 }
 
-/// Gives each complete VM folder its name, and puts script and runbook beside it.
+/// Names of script and runbook. VMs that are restored together share one of each: nobody reads through
+/// thousands of files at night.
+fn names_beside(folders: &[String]) -> [String; 2] {
+    let stem = if let [only] = folders { only } else { "restore" };
+    [format!("{stem}.ps1"), format!("{stem}.md")]
+}
+
+/// Puts script and runbook beside the VM folders, one of each, and tells what was restored.
 fn finish(
     chosen: &[(Found, String)],
     folders: &[String],
     options: &RestoreOptions,
-    scratch: &Path,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
+    let [script, runbook] = names_beside(folders);
+    let (script_path, runbook_path) = (options.to.join(&script), options.to.join(&runbook));
+    let script_failed = |source| RestoreError::Write { path: script_path.clone(), source };
+    let runbook_failed = |source| RestoreError::Write { path: runbook_path.clone(), source };
+    let mut scripted = Script::begin(BufWriter::new(create_file(&script_path)?)).map_err(script_failed)?;
+    let mut told = Runbook::begin(BufWriter::new(create_file(&runbook_path)?), script, chosen.len())
+        .map_err(runbook_failed)?;
     let mut restored = Vec::with_capacity(chosen.len());
     for ((found, because), folder) in chosen.iter().zip(folders) {
-        let (from, to) = (scratch.join(folder), options.to.join(folder));
-        if to.symlink_metadata().is_ok() {
-            return Err(RestoreError::Exists { path: to });
-        }
         let plan = plan(found, because, true);
-        let names = [
-            (format!("{folder}.ps1"), runbook::script(&plan, folder)),
-            (format!("{folder}.md"), runbook::runbook(&plan, folder)),
-        ];
-        let mut written = Vec::new();
-        for (name, text) in names {
-            let path = options.to.join(name);
-            let mut file = create_file(&path)?;
-            file.write_all(text.as_bytes())
-                .map_err(|source| RestoreError::Write { path: path.clone(), source })?;
-            written.push(path.display().to_string());
-        }
-        fs::rename(&from, &to).map_err(|source| RestoreError::Write { path: to.clone(), source })?;
-        let runbook = written.pop().unwrap_or_default();
-        let script = written.pop().unwrap_or_default();
+        scripted.vm(&plan, folder).map_err(script_failed)?;
+        told.vm(&plan, folder).map_err(runbook_failed)?;
         restored.push(RestoredVm {
             vm_id: found.entry.vm.vm_id.clone(),
             name: found.entry.vm.name.clone(),
             captured: found.entry.captured,
-            folder: to.display().to_string(),
-            script,
-            runbook,
+            folder: options.to.join(folder).display().to_string(),
+            script: script_path.display().to_string(),
+            runbook: runbook_path.display().to_string(),
             files: found.entry.artefacts.len() as u64,
             bytes: found.entry.artefacts.iter().map(|artefact| artefact.size).sum(),
         });
     }
+    scripted.finish().map_err(script_failed)?;
+    told.finish().map_err(runbook_failed)?;
     Ok(restored)
 }
 

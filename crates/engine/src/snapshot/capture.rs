@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 use super::plan::{ChangedVm, owner_of};
 use super::{
-    Captured, Clock, Sealed, SnapshotError, SnapshotObserver, SnapshotOptions, recipients_of, sealed_entry,
+    Captured, Clock, Sealed, SnapshotError, SnapshotObserver, SnapshotOptions, SpareBuffers, recipients_of,
+    sealed_entry,
 };
 use crate::catalog::HeldVm;
 use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity};
@@ -30,6 +31,7 @@ pub(super) struct CaptureJob {
     pub clock: Clock,
     pub observer: Arc<dyn SnapshotObserver>,
     pub sender: mpsc::Sender<Sealed>,
+    pub spare: Arc<SpareBuffers>,
 }
 
 /// What became of the VMs.
@@ -249,6 +251,7 @@ impl<'a> Worker<'a> {
                 let recipients = recipients_of(&self.job.policy, owner, class)?;
                 self.recipients.insert(key.clone(), recipients);
             }
+            self.sealer.recycle(self.job.spare.take(self.job.options.bundle_bytes));
             let writer = BundleWriter::create(&mut self.sealer, &self.recipients[&key])?;
             self.names.push(None);
             self.open.insert(key.clone(), Open { number: self.names.len() - 1, writer });
@@ -321,7 +324,9 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
     held.bundles.sort_unstable();
     held.bundles.dedup();
     let entry = VmEntry { subject: held.subject.clone(), captured, vm: record, artefacts };
-    Captured { held, entry }
+    // Encoded here, on the worker's thread, for the body and the catalog; thousands of entries are not kept.
+    let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
+    Captured { held, json }
 }
 
 struct Current {

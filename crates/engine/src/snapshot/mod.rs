@@ -9,21 +9,22 @@ mod plan;
 mod seal;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
     BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
-    Record, RunEntry, Severity, Time, VmEntry,
+    Record, RunEntry, Severity, Time,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
 use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::catalog::{Catalog, CatalogError, EntryJson, HeldVm, Pending};
+use crate::catalog::{Catalog, CatalogError, HeldVm, Pending};
 use crate::source::HostSource;
 
 /// Tells the time; runs have no clock of their own.
@@ -45,7 +46,7 @@ pub struct SnapshotOptions {
 impl Default for SnapshotOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { bundle_bytes: 4 << 20, seal: SealOptions::default(), threads, uploads: 6 }
+        Self { bundle_bytes: 4 << 20, seal: SealOptions::default(), threads, uploads: 4 }
     }
 }
 
@@ -151,7 +152,8 @@ pub struct SnapshotReport {
 /// One captured VM with what the catalog will know of it.
 pub(crate) struct Captured {
     pub held: HeldVm,
-    pub entry: VmEntry,
+    /// JSON of its body entry, a [`VmEntry`](lifeboat_schema::VmEntry).
+    pub json: Box<RawValue>,
 }
 
 /// Runs one snapshot of all sources into the vault.
@@ -182,7 +184,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
 
     // Read and seal on threads; put sealed bundles into the store as they come.
     let (sender, receiver) = mpsc::channel::<Sealed>(1);
-    let upload = store_objects(vault, writer, receiver, options.uploads.max(1), &observer);
+    let spare = Arc::new(SpareBuffers::new(options.uploads.max(1)));
+    let upload = store_objects(vault, writer, receiver, &spare, &observer);
     let sealing = capture::capture_all(capture::CaptureJob {
         sources: sources.to_vec(),
         changed: plan.changed,
@@ -193,6 +196,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         clock: Arc::clone(&clock),
         observer: Arc::clone(&observer),
         sender,
+        spare: Arc::clone(&spare),
     });
     let (uploaded, sealed) = tokio::join!(upload, sealing);
     // An upload that failed is why sealing was told to stop.
@@ -216,7 +220,6 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         }
     }
     let now = clock();
-    let mut changed: Vec<(HeldVm, EntryJson<'_>)> = Vec::new();
     for (note, mut held) in plan.vanished.into_iter().map(|held| {
         let since = held.carried_since.unwrap_or(now);
         (carried_vm(&held, since, CarriedWhy::Vanished, None), held)
@@ -244,8 +247,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             carried: of_owner.into_iter().cloned().collect(),
             failed: if index == 0 { failed.clone() } else { Vec::new() },
         };
-        let vms: Vec<&VmEntry> =
-            captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &c.entry).collect();
+        let vms: Vec<&RawValue> =
+            captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &*c.json).collect();
         let body = seal::BorrowedBody {
             head: BodyHead {
                 v: 1,
@@ -275,16 +278,16 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     for vm in &mut captured {
         vm.held.body = body_of[&vm.held.owner];
     }
+    let mut merged = merged;
     let mut moved: HashSet<String> = HashSet::new();
-    for vm in &merged {
-        let mut held = vm.held.clone();
-        held.body = body_of[&held.owner];
+    for vm in &mut merged {
+        vm.held.body = body_of[&vm.held.owner];
+        let held = &vm.held;
         moved.insert(held.key.clone());
-        changed.push((held.clone(), EntryJson::Entry(&vm.entry)));
         if let Some(at) = standing.iter_mut().find(|h| h.key == held.key) {
-            *at = held;
+            *at = held.clone();
         } else if let Some((_, at)) = carried.iter_mut().find(|(_, h)| h.key == held.key) {
-            *at = held;
+            *at = held.clone();
         }
     }
 
@@ -299,19 +302,17 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         .collect();
     fill_record(&mut record, &everything, &intact, &stored, bodies.iter().map(|(_, s)| s.entry.name));
 
-    for vm in &captured {
-        changed.push((vm.held.clone(), EntryJson::Entry(&vm.entry)));
-    }
-    for (_, held) in carried.iter().filter(|(_, held)| !moved.contains(&held.key)) {
+    // Whoever is only noted otherwise keeps the entry that the catalog has.
+    let mut noted: Vec<(&HeldVm, Vec<u8>)> = Vec::new();
+    let renoted = carried.iter().map(|(_, held)| held).chain(&plan.freshened);
+    for held in renoted.filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
-            changed.push((held.clone(), EntryJson::Json(entry)));
+            noted.push((held, entry));
         }
     }
-    for held in plan.freshened.into_iter().filter(|held| !moved.contains(&held.key)) {
-        if let Some(entry) = catalog.entry(&held.key)? {
-            changed.push((held, EntryJson::Json(entry)));
-        }
-    }
+    let mut changed: Vec<(&HeldVm, &[u8])> = Vec::with_capacity(merged.len() + captured.len() + noted.len());
+    changed.extend(merged.iter().chain(&captured).map(|vm| (&vm.held, vm.json.get().as_bytes())));
+    changed.extend(noted.iter().map(|(held, entry)| (*held, entry.as_slice())));
     let live_objects = record.objects.len() as u64;
     let signed = SignedRecord::sign(record, &writer.key).map_err(VaultError::from)?;
     let own = OwnRecord { name: signed.name, bytes: signed.bytes.clone() };
@@ -354,6 +355,41 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
 pub(crate) struct Sealed {
     pub entry: ObjectEntry,
     pub bytes: Bytes,
+}
+
+/// Larger bundles than this grow as they are filled.
+const MAX_RESERVE_BYTES: u64 = 16 << 20;
+
+/// Buffers of stored bundles, for the next ones: fresh memory costs the kernel more than sealing costs us.
+pub(crate) struct SpareBuffers {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    max: usize,
+}
+
+impl SpareBuffers {
+    fn new(max: usize) -> Self {
+        Self { buffers: Mutex::new(Vec::with_capacity(max)), max }
+    }
+
+    /// Keeps the buffer of an object that is stored, unless somebody still looks at it.
+    fn give(&self, bytes: Bytes) {
+        let Ok(bytes) = bytes.try_into_mut() else { return };
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < self.max {
+            buffers.push(bytes.into());
+        }
+    }
+
+    /// An empty buffer with room for an object of `bytes` and its padding.
+    pub(crate) fn take(&self, bytes: u64) -> Vec<u8> {
+        let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = kept.unwrap_or_default();
+        buffer.clear();
+        // Padmé adds less than a sixteenth from 256 KiB on; the header and the chunk that is open take the rest.
+        let room = bytes.saturating_add(bytes / 16).min(MAX_RESERVE_BYTES) as usize;
+        buffer.reserve(room + (128 << 10));
+        buffer
+    }
 }
 
 fn carried_vm(held: &HeldVm, since: Time, why: CarriedWhy, error: Option<String>) -> CarriedVm {
@@ -403,7 +439,7 @@ async fn store_objects(
     vault: &Vault,
     writer: &Writer,
     receiver: mpsc::Receiver<Sealed>,
-    uploads: usize,
+    spare: &SpareBuffers,
     observer: &Arc<dyn SnapshotObserver>,
 ) -> Result<Vec<ObjectEntry>, VaultError> {
     let objects = futures::stream::unfold(receiver, |mut receiver| async {
@@ -411,10 +447,11 @@ async fn store_objects(
     });
     let mut puts = objects
         .map(|sealed| async move {
-            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes).await?;
+            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes.clone()).await?;
+            spare.give(sealed.bytes);
             Ok::<_, VaultError>(sealed.entry)
         })
-        .buffer_unordered(uploads)
+        .buffer_unordered(spare.max)
         .boxed_local();
     let mut stored = Vec::new();
     while let Some(entry) = puts.next().await {
@@ -473,7 +510,7 @@ fn fill_record(
 
 /// Builds the entry of a sealed object and takes its bytes.
 pub(crate) fn sealed_entry(
-    mut sealed: SealedObject,
+    sealed: SealedObject,
     content: Content,
     class: Class,
     owner: &OwnerId,
@@ -481,8 +518,6 @@ pub(crate) fn sealed_entry(
 ) -> Sealed {
     let set = start_policy.owner(owner).expect("owners come from this policy").recipient_set(class);
     let entry = writer::object_entry(&sealed, content, class, owner, &set);
-    // What grew by doubling waits for the store in its true size.
-    sealed.bytes.shrink_to_fit();
     Sealed { entry, bytes: Bytes::from(sealed.bytes) }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, OwnerId, RunEntry, VmEntry};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
+use serde_json::value::RawValue;
 
 use super::{Captured, Sealed, SnapshotError, recipients_of, sealed_entry};
 use crate::catalog::{Catalog, HeldVm};
@@ -12,14 +13,14 @@ use crate::catalog::{Catalog, HeldVm};
 /// Bodies that may be alive for each 100 VMs, beside the run's own.
 const BODIES_PER_100_VMS: usize = 8;
 
-/// A [`SnapshotBody`](lifeboat_schema::SnapshotBody) that borrows its VMs: thousands of entries are not
-/// copied to be written once. A test holds the two to one JSON.
+/// A [`SnapshotBody`](lifeboat_schema::SnapshotBody) whose VMs are encoded already, as thousands of
+/// entries were when they were captured. A test holds the two to one JSON.
 #[derive(serde::Serialize)]
 pub(super) struct BorrowedBody<'a> {
     pub(super) head: BodyHead,
     pub(super) host: &'a str,
     pub(super) run: RunEntry,
-    pub(super) vms: Vec<&'a VmEntry>,
+    pub(super) vms: Vec<&'a RawValue>,
 }
 
 pub(super) fn seal_body(
@@ -59,8 +60,9 @@ pub(super) fn entries_of_scattered_bodies(
     for vm in held.into_iter().filter(|vm| scattered.contains(&vm.body)) {
         let Some(json) = catalog.entry(&vm.key)? else { continue };
         // An entry that this program cannot read stays in its old body.
-        let Ok(entry) = serde_json::from_slice(&json) else { continue };
-        merged.push(Captured { held: vm.clone(), entry });
+        let Ok(entry) = serde_json::from_slice::<VmEntry>(&json) else { continue };
+        let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
+        merged.push(Captured { held: vm.clone(), json });
     }
     Ok(merged)
 }

@@ -140,13 +140,14 @@ fn read_once(
                     unchanged(&opened)?;
                     return Err(Trouble::Damaged { file: index, stat: file.stat, damage });
                 }
-                proof::accept(file.content(held), &damage).map_err(failed)?
+                proof::accept(file.found.kind, file.content(held), &damage).map_err(failed)?
             }
         };
         files.push(CapturedFile {
             path: &file.found.path,
             kind: file.found.kind,
             container: proved.container,
+            guest_state: proved.guest_state,
             remarks: proved.remarks,
         });
     }

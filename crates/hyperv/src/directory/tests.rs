@@ -5,6 +5,7 @@
 //! * `checkpoint`: whose a checkpoint is.
 //! * `reading`: whole, dirty, torn, damaged, vanishing, large.
 //! * `describing`: what the record says.
+//! * `guest_state`: whole, torn, empty, encrypted, foreign guest states, and where vTPM state lies.
 //! * `real_files`: files of Hyper-V and of another writer, when they are at hand.
 
 use std::path::Path;
@@ -15,6 +16,7 @@ mod checkpoint;
 mod describing;
 mod finding;
 mod fixture;
+mod guest_state;
 mod reading;
 mod real_files;
 

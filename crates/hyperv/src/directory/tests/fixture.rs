@@ -13,6 +13,8 @@ use lifeboat_key_protector::{
 };
 use lifeboat_schema::{ArtefactKind, Class, Digest, DigestBuilder, PART_BYTES, VmRecord};
 use lifeboat_vmcx::{TreeBuilder, VmcxWriter, WriteOptions};
+use lifeboat_vmgs::FileId;
+use lifeboat_vmgs::fixtures::{StoreOptions, StoreWriter};
 use rand_chacha_0_10::ChaCha20Rng;
 use rand_chacha_0_10::rand_core::SeedableRng;
 use zeroize::Zeroizing;
@@ -84,6 +86,13 @@ fn make_key_protector() -> Vec<u8> {
     template.encode(&transport_key, &OWNER, &options, &mut rng).unwrap()
 }
 
+/// A guest state with these files.
+pub(super) fn guest_state(files: &[(FileId, &[u8])]) -> StoreWriter {
+    let mut writer = StoreWriter::format(StoreOptions { disk_bytes: 64 << 10, ..StoreOptions::default() });
+    writer.write(files).unwrap();
+    writer
+}
+
 /// A folder with VMs.
 pub(super) struct Host(tempfile::TempDir);
 
@@ -108,7 +117,8 @@ impl Host {
         self.write(&format!("{home}Virtual Machines/{id}.vmcx"), &encode(&vmcx(id, name)));
         let state = encode(&vmrs(&key_protector(), name.repeat(3000).as_bytes()));
         self.write(&format!("{home}Virtual Machines/{id}.vmrs"), &state);
-        self.write(&format!("{home}Virtual Machines/{id}.vmgs"), name.as_bytes())
+        let state = guest_state(&[(FileId::BIOS_NVRAM, name.as_bytes())]).image();
+        self.write(&format!("{home}Virtual Machines/{id}.vmgs"), &state)
     }
 
     /// Writes configuration and runtime state of a checkpoint below `home`.
