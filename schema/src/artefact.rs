@@ -24,10 +24,20 @@ pub enum ArtefactKind {
     CheckpointRuntimeState,
     /// VMGS of a checkpoint.
     CheckpointGuestState,
-    /// First bytes of a virtual disk: identity and structures, no content.
+    /// Captured head of a virtual disk, as a tar archive: partition tables, metadata items, FVE metadata without clear
+    /// keys, boot sectors. No content.
     DiskHead,
+    /// FVE metadata in which a clear key stands, or may stand: a recovery secret, as a tar archive.
+    DiskSecret,
     /// A file of the VM that this program does not understand, kept byte-exact.
     Other,
+}
+
+impl ArtefactKind {
+    /// Tells whether Hyper-V wrote the file, so that a restored VM has it too; what was read of disks is for recovery.
+    pub fn is_vm_file(self) -> bool {
+        !matches!(self, Self::DiskHead | Self::DiskSecret)
+    }
 }
 
 /// Whether and how an artefact could be had again.

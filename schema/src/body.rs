@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Class, Digest, Kind, OwnerId, SubjectId, Time, VaultId, VmRecord, WriterId};
 
+/// Newest version of the body format, which a snapshot's body has. Version 1 lacks what `VmRecord` says of guardians,
+/// host versions and disk heads.
+pub const BODY_VERSION: u32 = 2;
+
 /// The part that every body begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BodyHead {
-    /// Format version of the body, 1.
+    /// Format version of the body, 1 to [`BODY_VERSION`].
     pub v: u32,
     /// The vault it was sealed for.
     pub vault: VaultId,
@@ -165,4 +169,38 @@ pub struct NamesBody {
     pub owners: BTreeMap<OwnerId, String>,
     /// Names of writers.
     pub writers: BTreeMap<WriterId, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bodies of every version of the format, in the form that programs of that version wrote; never made anew.
+    const WRITTEN: [(u32, &str); 2] = [
+        (1, include_str!("../fixtures/snapshot-body-v1.json")),
+        (2, include_str!("../fixtures/snapshot-body-v2.json")),
+    ];
+
+    #[test]
+    fn bodies_of_every_version_are_read_and_lose_nothing() {
+        for (version, text) in WRITTEN {
+            let body: SnapshotBody = serde_json::from_str(text).unwrap();
+            assert_eq!(body.head.v, version);
+            assert!(!body.vms.is_empty());
+            let again = serde_json::to_value(&body).unwrap();
+            assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        }
+        assert_eq!(WRITTEN.last().map(|(version, _)| *version), Some(BODY_VERSION));
+    }
+
+    #[test]
+    fn a_body_of_version_2_tells_of_guardians_and_disks() {
+        let body: SnapshotBody = serde_json::from_str(WRITTEN[1].1).unwrap();
+        let machines = || body.vms.iter().map(|entry| &entry.vm);
+        assert!(machines().any(|vm| vm.addressed_to.is_some() && !vm.runs_on.is_empty()));
+        let heads = || machines().flat_map(|vm| &vm.disks).filter_map(|disk| disk.head.as_ref());
+        assert!(heads().any(|head| head.secret_artefact.is_some()));
+        let old: SnapshotBody = serde_json::from_str(WRITTEN[0].1).unwrap();
+        assert!(old.vms.iter().all(|entry| entry.vm.disks.iter().all(|disk| disk.head.is_none())));
+    }
 }

@@ -6,9 +6,12 @@
 mod artefact;
 mod body;
 mod disk;
+mod disk_head;
 mod exit;
 mod finding;
+mod guardian;
 mod guest_state;
+mod host_version;
 mod id;
 mod policy;
 mod record;
@@ -19,16 +22,19 @@ mod vm;
 
 pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, Recreatable};
 pub use body::{
-    ArtefactEntry, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry, RunEntry,
-    SnapshotBody, VmEntry,
+    ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
+    RunEntry, SnapshotBody, VmEntry,
 };
 pub use disk::{
     BitLockerInfo, ContainerKind, DiskInspectReport, EncryptionKind, ProtectorInfo, ProtectorKind,
     VolumeCipher, VolumeInfo, VolumeState,
 };
+pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
+pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
 pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
+pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };

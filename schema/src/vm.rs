@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, GuestStateEntry};
+use crate::{Addressees, Digest, DiskHeadEntry, GuestStateEntry};
 
 /// A VM as its captured files describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,9 @@ pub struct VmRecord {
     /// Configuration version, such as `10.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_version: Option<String>,
+    /// Host versions that run this configuration version, as far as they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs_on: Vec<String>,
     /// How its files lay on the host.
     pub layout: Layout,
     /// Folder that they lay in, as the source names it.
@@ -31,9 +34,15 @@ pub struct VmRecord {
     /// VM key protector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_protector: Option<StateValue>,
+    /// Whom the VM key protector is for, where it is understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addressed_to: Option<Addressees>,
     /// Last known good VM key protector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_known_good_key_protector: Option<StateValue>,
+    /// Whom the last known good VM key protector is for, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_good_addressed_to: Option<Addressees>,
     /// Whether VM key protector and vTPM state come from one file copy.
     pub pairing: Pairing,
     /// Virtual disks that the configuration names.
@@ -109,6 +118,11 @@ pub enum Pairing {
     Mixed,
     /// vTPM state without a VM key protector.
     KeyProtectorMissing,
+    /// One of them is not whole, though its file is: the VM key protector breaks off.
+    Torn,
+    /// From one file copy, and an owner's or guardian's key verified the transport-key signature with a confirmed
+    /// algorithm. A host holds no such key, so no capture says this; who has the key can.
+    Opens,
 }
 
 /// A virtual disk by its place in the configuration.
@@ -123,6 +137,21 @@ pub struct DiskEntry {
     pub drive: u32,
     /// Path as the host knows it.
     pub path: String,
+    /// What was captured of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<DiskHeadEntry>,
+    /// Why nothing was captured of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl DiskEntry {
+    /// Tells whether two entries are the same place of a configuration, whatever was captured of the disk.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place =
+            |disk: &Self| (disk.controller.clone(), disk.controller_number, disk.drive, disk.path.clone());
+        place(self) == place(other)
+    }
 }
 
 /// A checkpoint whose configuration was captured.

@@ -17,9 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/vault", &[]),
     ("crates/config", &["crates/vault"]),
     ("crates/disk", &["formats/*"]),
+    ("crates/keys", &["formats/*"]),
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
-    ("crates/engine", &["crates/vault", "crates/disk", "crates/recover", "formats/*"]),
+    ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
     ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "formats/*"]),
     ("agent", &["crates/*", "formats/*"]),
@@ -172,7 +173,7 @@ mod tests {
         let expected = [
             "formats/vhdx uses schema; it may use nothing of ours",
             "crates/vault uses crates/engine; it may use schema",
-            "crates/engine uses crates/hyperv; it may use crates/vault, crates/disk, crates/recover, formats/*, schema",
+            "crates/engine uses crates/hyperv; it may use crates/vault, crates/disk, crates/keys, crates/recover, formats/*, schema",
             "restore-cli uses agent; it may use crates/*, formats/*, schema",
             "crates/two: is named vault-two; a package is named lifeboat-<folder>",
             "crates/two: has no place in the layers; add it to xtask/src/layers.rs and say why",

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use lifeboat_vhdx::vhd::{VhdChain, VhdId, VhdKind};
-use lifeboat_vhdx::{DiskIdentity, DiskKind, Guid, PortError, ReadAt, Source, VhdxChain};
+use lifeboat_vhdx::vhd::{VhdChain, VhdId, VhdKind, VhdReader};
+use lifeboat_vhdx::{DiskIdentity, DiskKind, Guid, PortError, ReadAt, Source, VhdxChain, VhdxReader};
 
 /// Kind of the file that was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,24 @@ impl<F: ReadAt> VirtualDisk<F> {
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Returns the readers of a VHDX and its parents, the youngest first; none for other containers.
+    #[must_use]
+    pub fn vhdx_files(&self) -> &[VhdxReader<F>] {
+        match &self.layers {
+            Layers::Vhdx(chain) => chain.disks(),
+            _ => &[],
+        }
+    }
+
+    /// Returns the readers of a VHD and its parents, the youngest first; none for other containers.
+    #[must_use]
+    pub fn vhd_files(&self) -> &[VhdReader<F>] {
+        match &self.layers {
+            Layers::Vhd(chain) => chain.disks(),
+            _ => &[],
+        }
     }
 
     /// Returns the identity of a VHDX, that of the youngest file.

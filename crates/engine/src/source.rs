@@ -16,6 +16,20 @@ pub trait HostSource: Send + Sync {
     /// When the place itself cannot be read. A single VM's trouble is a [`DiscoveryProblem`].
     fn discover(&self) -> Result<Discovery, SourceError>;
 
+    /// Tells whether what the last capture watched beside the VM's own files (see [`CaptureSink::watch`]) is still what it
+    /// was: attributes, no content.
+    fn still_holds(&self, vm: &FoundVm, watched: &[u8]) -> bool {
+        let _ = vm;
+        watched.is_empty()
+    }
+
+    /// Looks closer where [`still_holds`](Self::still_holds) said no: if only attributes changed, and nothing that a capture
+    /// would keep, gives what to watch from now on.
+    fn refresh(&self, vm: &FoundVm, watched: &[u8]) -> Option<Vec<u8>> {
+        let _ = (vm, watched);
+        None
+    }
+
     /// Reads every file of `vm` whole into `sink`, and says what the files describe.
     ///
     /// # Errors
@@ -96,6 +110,18 @@ impl FoundVm {
     }
 }
 
+/// What is remembered of a captured VM: the digest of its fingerprint, and what its source watches.
+pub(crate) fn remember(vm: &FoundVm, watched: &[u8]) -> Vec<u8> {
+    let mut bytes = Digest::of(&vm.fingerprint()).as_bytes().to_vec();
+    bytes.extend_from_slice(watched);
+    bytes
+}
+
+/// What was watched, if the VM's own files are still what was remembered.
+pub(crate) fn watched_of<'a>(vm: &FoundVm, remembered: &'a [u8]) -> Option<&'a [u8]> {
+    remembered.strip_prefix(Digest::of(&vm.fingerprint()).as_bytes())
+}
+
 /// What a source learns before it hands over content, so that the engine can tell whose VM it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmIdentity<'a> {
@@ -132,6 +158,11 @@ pub trait CaptureSink {
     /// # Errors
     /// [`SinkError`].
     fn end_file(&mut self) -> Result<Digest, SinkError>;
+
+    /// Takes what the source watches beside the VM's own files: bytes of its own, which it gets back in the next run.
+    fn watch(&mut self, watched: Vec<u8>) {
+        let _ = watched;
+    }
 }
 
 /// The engine cannot take more: sealing or the store failed, or the run was cancelled. Ends the run.

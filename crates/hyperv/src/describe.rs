@@ -9,10 +9,9 @@ use std::io;
 
 use lifeboat_engine::source::FoundVm;
 use lifeboat_key_protector::layout::MAX_DOCUMENT_BYTES;
-use lifeboat_key_protector::{Error as KeyProtectorError, KeyProtector};
 use lifeboat_schema::{
     ArtefactKind, CheckpointEntry, Digest, DigestBuilder, DiskEntry, Pairing, SecuritySettings, StateValue,
-    VmRecord,
+    VmRecord, hosts_that_run,
 };
 use lifeboat_vmcx::{
     BlobKind, BlobLocation, Container, ControllerKind, Disk, DriveType, Generation, Guid, ReadAt, ReadError,
@@ -20,7 +19,7 @@ use lifeboat_vmcx::{
 };
 
 use crate::guest_state::{self, GuestStateFacts};
-use crate::names;
+use crate::{addressees, names};
 
 /// Smallest VM key protector, in bytes; anything shorter says that there is none (four bytes do, and no XML fits in less).
 const MIN_KEY_PROTECTOR_BYTES: u64 = 16;
@@ -88,9 +87,26 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
     remark_on_configuration(vm, machine, &view, &mut remarks);
 
     let states = machine.states(files, "", &mut remarks)?;
-    let owner_guardian = match &states.key_protector {
-        Some(found) => owner_guardian(files, found, &mut remarks)?,
+    let key_protector = match &states.key_protector {
+        Some(found) => Some(read_key_protector(files, found, "its VM key protector", &mut remarks)?),
         None => None,
+    };
+    let is_other = |found: &&Found<'_>| {
+        states.key_protector.as_ref().is_none_or(|current| current.value.digest != found.value.digest)
+    };
+    let last_known_good = match states.last_known_good.as_ref().filter(is_other) {
+        Some(found) => {
+            Some(read_key_protector(files, found, "its last known good VM key protector", &mut remarks)?)
+        }
+        None => None,
+    };
+    let pairing = match pairing(states.vtpm.as_ref(), states.key_protector.as_ref()) {
+        Pairing::CapturedTogether | Pairing::Mixed
+            if key_protector.as_ref().is_some_and(|read| read.is_torn) =>
+        {
+            Pairing::Torn
+        }
+        pairing => pairing,
     };
     let security = machine.settings(&view);
     let whose = alone.map(|(id, _)| id);
@@ -124,6 +140,9 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
     }
     remark_on_listed_checkpoints(files, &checkpoints, &mut remarks);
 
+    let configuration_version = view.version.map(|version| version.to_string());
+    let runs_on = configuration_version.as_deref().map(hosts_that_run).unwrap_or_default();
+    let owner_guardian = key_protector.as_ref().and_then(|read| read.owner);
     let record = VmRecord {
         vm_id: vm.vm_id.clone(),
         name: view.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| vm.vm_id.clone()),
@@ -132,14 +151,17 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
             Some(Generation::Two) => Some(2),
             _ => None,
         },
-        configuration_version: view.version.map(|version| version.to_string()),
+        configuration_version,
+        runs_on: runs_on.into_iter().map(str::to_owned).collect(),
         layout: vm.layout,
         place: vm.place.clone(),
         security,
-        pairing: pairing(states.vtpm.as_ref(), states.key_protector.as_ref()),
+        pairing,
         vtpm: states.vtpm.map(|found| found.value),
         key_protector: states.key_protector.map(|found| found.value),
+        addressed_to: key_protector.and_then(|read| read.addressees),
         last_known_good_key_protector: states.last_known_good.map(|found| found.value),
+        last_known_good_addressed_to: last_known_good.and_then(|read| read.addressees),
         disks: disks(&view),
         guest_state_path: view.guest_state_path,
         guest_state,
@@ -277,7 +299,7 @@ impl Machine {
             Pairing::KeyProtectorMissing => {
                 remarks.push(format!("{whose}there is vTPM state and no VM key protector that could open it"));
             }
-            Pairing::None | Pairing::CapturedTogether => {}
+            Pairing::None | Pairing::CapturedTogether | Pairing::Torn | Pairing::Opens => {}
         }
         Ok(States { vtpm, key_protector, last_known_good })
     }
@@ -354,38 +376,24 @@ fn failed_read(error: ReadError<io::Error>) -> io::Error {
     }
 }
 
-/// The thumbprint of the only owner; anything else about the VM key protector is a remark.
-fn owner_guardian<R: ReadAt<Error = io::Error>>(
+/// Reads whom a VM key protector is for; what is odd about it is a remark.
+fn read_key_protector<R: ReadAt<Error = io::Error>>(
     files: &[CapturedFile<'_, R>],
     found: &Found<'_>,
+    whose: &str,
     remarks: &mut Vec<String>,
-) -> Result<Option<Digest>, Failed> {
-    let Some(container) = files.get(found.index).and_then(|file| file.container.as_ref()) else {
-        return Ok(None);
+) -> Result<addressees::Read, Failed> {
+    let nothing =
+        |remark: Option<String>| addressees::Read { owner: None, addressees: None, remark, is_torn: false };
+    let container = files.get(found.index).and_then(|file| file.container.as_ref());
+    let read = match container.map(|container| found.blob.read(container, MAX_DOCUMENT_BYTES)) {
+        Some(Ok(bytes)) => addressees::read(&bytes),
+        Some(Err(ReadError::Read(error))) => return Err((found.index, error)),
+        Some(Err(error)) => nothing(Some(format!("is not understood: {error}"))),
+        None => nothing(None),
     };
-    let bytes = match found.blob.read(container, MAX_DOCUMENT_BYTES) {
-        Ok(bytes) => bytes,
-        Err(ReadError::Read(error)) => return Err((found.index, error)),
-        Err(error) => {
-            remarks.push(format!("its VM key protector is not understood: {error}"));
-            return Ok(None);
-        }
-    };
-    let owner = KeyProtector::parse(&bytes).and_then(|protector| {
-        let owner = protector.sole_owner()?;
-        Ok(Digest::from_bytes(owner.signing_certificate.sha256().0))
-    });
-    Ok(match owner {
-        Ok(owner) => Some(owner),
-        Err(error @ KeyProtectorError::SeveralOwners { .. }) => {
-            remarks.push(format!("its VM key protector names no single owner: {error}"));
-            None
-        }
-        Err(error) => {
-            remarks.push(format!("its VM key protector is not understood: {error}"));
-            None
-        }
-    })
+    remarks.extend(read.remark.iter().map(|remark| format!("{whose} {remark}")));
+    Ok(read)
 }
 
 fn disks(view: &VmConfiguration) -> Vec<DiskEntry> {
@@ -415,6 +423,8 @@ fn disks(view: &VmConfiguration) -> Vec<DiskEntry> {
             controller_number: disk.controller_number.saturating_add(before),
             drive: disk.drive_number,
             path,
+            head: None,
+            problem: None,
         })
     };
     view.disks.iter().filter(is_disk).filter_map(entry).collect()

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! discover:  walk (folders, attributes) > group (files > VMs) > checkpoints (whose they are)
-//! capture:   open > read > prove whole > describe > attributes unchanged > sink
+//! capture:   open > read > prove whole > describe > attributes unchanged > heads of disks > sink
 //! ```
 //!
 //! **Found** is every `<GUID>.*` in a folder `Virtual Machines`, at any depth up to a limit and in any case, with the files of
 //! its `<GUID>` folder; checkpoints are those in the folder `Snapshots` beside it. A folder that holds exactly one VM is the
-//! place of an exported VM: unknown files there are that VM's too. Files at other places are not a VM's. Virtual disks are
-//! named in the record, by the configuration, and not read.
+//! place of an exported VM: unknown files there are that VM's too. Files at other places are not a VM's. Of the virtual disks
+//! that a configuration names the heads are read (`disks`), and their files are watched: a later run opens a disk only when
+//! the attributes of one of its files changed.
 //!
 //! **Whose a checkpoint is** stands in no name. Beside exactly one VM it is that VM's. Beside several, its own configuration
 //! says it, else the list in a VM's configuration (`checkpoints`); these are read during discovery and remembered as long as
@@ -19,11 +20,13 @@
 
 mod capture;
 mod checkpoints;
+mod disks;
 mod group;
 mod open;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -151,6 +154,15 @@ impl HostSource for DirectorySource {
         problems.append(&mut discovery.problems);
         discovery.problems = problems;
         Ok(discovery)
+    }
+
+    fn still_holds(&self, _: &FoundVm, watched: &[u8]) -> bool {
+        watch::Watched::parse(watched).is_some_and(|watched| watched.is_unchanged())
+    }
+
+    fn refresh(&self, vm: &FoundVm, watched: &[u8]) -> Option<Vec<u8>> {
+        let watched = watch::Watched::parse(watched)?;
+        disks::refresh(self, vm, &watched).map(|watched| watched.encode())
     }
 
     fn capture(&self, vm: &FoundVm, sink: &mut dyn CaptureSink) -> Result<VmRecord, SourceError> {

@@ -6,8 +6,10 @@
 //!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
+mod addressees;
 mod describe;
 mod directory;
+mod disk_head;
 mod error;
 mod guest_state;
 mod names;

@@ -23,9 +23,7 @@ const FOREIGN_FOLDERS: [&str; 6] = [
 
 /// Files of a VM whose content is not captured: virtual disks and what tracks their changes, optical media, smart paging.
 ///
-/// Virtual disks are other tools' to back up. What identifies them, and the BitLocker metadata in them, is to be read here
-/// one day as [`ArtefactKind::DiskHead`]: then the walk lists the files with one of the first five extensions, and
-/// `proof::prove` and the capture get a case for that kind.
+/// Virtual disks are other tools' to back up; of those that a configuration names the head is read.
 const PAYLOAD_EXTENSIONS: [&str; 10] =
     ["vhdx", "avhdx", "vhd", "avhd", "vhds", "vhdpmem", "rct", "mrt", "iso", "slp"];
 

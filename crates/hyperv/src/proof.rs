@@ -1,8 +1,8 @@
 //! Whether a copy of a file is whole, as far as its format can say.
 //!
 //! Configurations and runtime states are containers with checksums and a replay log; guest states have headers with
-//! checksums (see `guest_state.rs`). Every other file is whole if its attributes did not change while it was read. A reader of
-//! virtual disks gets its place in [`prove`].
+//! checksums (see `guest_state.rs`). Every other file is whole if its attributes did not change while it was read. Of virtual
+//! disks only the heads are read (`disk_head.rs`).
 
 use lifeboat_schema::ArtefactKind;
 use lifeboat_vmcx::{Container, Corruption, ReadAt, Remark, Report, Wholeness};

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BodyHead, Content, Digest, NamesBody, ObjectEntry, PartEntry, Record, SnapshotBody, WriterId,
+    BODY_VERSION, BodyHead, Content, Digest, NamesBody, ObjectEntry, PartEntry, Record, SnapshotBody,
+    WriterId,
 };
 use serde::de::DeserializeOwned;
 
@@ -197,17 +198,39 @@ pub fn parse_body<B: Body>(record: &Record, entry: &ObjectEntry, plaintext: &[u8
     let json = opener
         .read_body(plaintext, MAX_BODY_JSON_BYTES)
         .map_err(|error| opening(&record.writer, &entry.name, error))?;
-    let body: B =
-        strict_json::parse(&json).map_err(|error| bad(format!("its document is refused: {error}")))?;
+    let body: B = strict_json::parse(&json).map_err(|error| match version(&json) {
+        Some(v) if v > BODY_VERSION => bad(newer(v)),
+        _ => bad(format!("its document is refused: {error}")),
+    })?;
     let head = body.head();
+    if !(1..=BODY_VERSION).contains(&head.v) {
+        return Err(bad(newer(head.v)));
+    }
     let expected = (&record.vault, &record.writer, record.kind, entry.class, &entry.owner);
-    if (&head.vault, &head.writer, head.kind, head.class, &head.owner) != expected || head.v != 1 {
+    if (&head.vault, &head.writer, head.kind, head.class, &head.owner) != expected {
         return Err(bad("it was sealed for another vault, writer, kind, class or owner".to_owned()));
     }
     if head.seq > record.seq {
         return Err(bad(format!("it was sealed for record {}, after the one that names it", head.seq)));
     }
     Ok(body)
+}
+
+/// The version that a body states, whatever else is in it.
+fn version(json: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        head: Head,
+    }
+    #[derive(serde::Deserialize)]
+    struct Head {
+        v: u32,
+    }
+    serde_json::from_slice::<Body>(json).ok().map(|body| body.head.v)
+}
+
+fn newer(v: u32) -> String {
+    format!("its document has version {v}, and this program reads 1 to {BODY_VERSION}; use a newer one")
 }
 
 /// A part as the bundle's reader knows it.

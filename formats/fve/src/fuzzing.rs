@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::mem::size_of;
 
 use crate::bek::ExternalKey;
+use crate::blank::BlankedRegion;
 use crate::eow::{EowBitmap, EowInformation};
 use crate::key_package::KeyPackage;
 use crate::layout::{RawInformation, RawValidation, VERSION_VISTA};
@@ -30,6 +31,8 @@ pub fn metadata(bytes: &[u8]) {
             let _ = metadata.volume_key(&unlocked.vmk);
         }
         let _ = metadata.summaries();
+        let blanked = BlankedRegion::of(&mended).expect("it blanks what parses");
+        assert!(Metadata::parse(&blanked.bytes).is_ok(), "a blanked region parses");
     }
     let _ = ExternalKey::parse(bytes).map(|key| key.encode());
     let _ = KeyPackage::parse(bytes).map(|package| package.unlock(&Credential::ClearKey).is_ok());

@@ -15,6 +15,7 @@ extern crate std;
 
 mod authenticate;
 mod bek;
+mod blank;
 mod boot_sector;
 mod cipher;
 mod dataset;
@@ -46,6 +47,7 @@ pub mod write;
 
 pub use authenticate::Authentication;
 pub use bek::{BekError, ExternalKey};
+pub use blank::BlankedRegion;
 pub use boot_sector::{BootSector, VolumeFormat};
 pub use cipher::SectorCipher;
 pub use dataset::Dataset;

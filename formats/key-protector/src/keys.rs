@@ -3,7 +3,7 @@
 //! None of the types here can be printed, compared, cloned or serialised, and all are wiped when dropped.
 //! Private keys come from unencrypted PEM or DER, PKCS#8 or PKCS#1.
 //!
-//! PFX files are not decoded: there is no lean decoder that fits; `openssl pkcs12 -nodes` makes PEM of one.
+//! PFX files are decoded elsewhere (`crates/keys`): that takes ciphers and a container that nothing here needs.
 
 use alloc::string::ToString as _;
 use alloc::vec::Vec;

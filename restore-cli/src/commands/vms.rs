@@ -94,6 +94,8 @@ fn state(vm: &VmSummary) -> String {
         Pairing::CapturedTogether => "with its VM key protector",
         Pairing::Mixed => "MIXED with its VM key protector",
         Pairing::KeyProtectorMissing => "VM KEY PROTECTOR MISSING",
+        Pairing::Torn => "VM KEY PROTECTOR TORN",
+        Pairing::Opens => "with its VM key protector, which opens",
     };
     match vm.newest.carried {
         Some(_) => format!("{pairing}, carried forward"),

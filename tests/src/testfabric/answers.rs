@@ -6,19 +6,19 @@
 use std::collections::BTreeSet;
 
 use lifeboat_schema::{
-    ArtefactKind, CheckpointEntry, Class, Digest, DiskEntry, Layout, Pairing, Role, SecuritySettings,
-    StateValue,
+    ArtefactKind, CheckpointEntry, Class, Digest, DiskEntry, Layout, Pairing, ProtectorKind, Role,
+    SecuritySettings, StateValue,
 };
 use serde::{Deserialize, Serialize};
 
 use super::cast::{Player, Wrapped};
-use super::options::{FabricOptions, VmKind, VmTrait};
+use super::options::{FabricOptions, VmKind, VmTrait, VolumeKind};
 
 /// Name of the answer sheet in the folder of a fabric.
 pub const ANSWERS_FILE: &str = "answers.json";
 
 /// Version of the answer sheet.
-pub const ANSWERS_VERSION: u32 = 1;
+pub const ANSWERS_VERSION: u32 = 2;
 
 /// What there is in a fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +234,41 @@ pub struct DiskAnswer {
     pub gpt_disk_id: String,
     /// GPT ids of the partitions.
     pub gpt_partition_ids: Vec<String>,
+    /// The encrypted volume, its third partition; none where nothing is encrypted. That of a differencing disk is its
+    /// parent's.
+    pub volume: Option<VolumeAnswer>,
+}
+
+/// What is true of an encrypted volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeAnswer {
+    /// What encrypts it.
+    pub encryption: VolumeKind,
+    /// First byte on the disk.
+    pub offset_bytes: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Whether a clear key stands in its metadata now.
+    pub is_suspended: bool,
+    /// BitLocker's id of the volume.
+    pub volume_id: Option<String>,
+    /// Its BitLocker protectors, in disk order.
+    pub protectors: Vec<ProtectorAnswer>,
+    /// The recovery password, if there is one; other volumes of the fabric may have the same.
+    pub recovery_password: Option<String>,
+    /// BLAKE3 digest of its FVE metadata region.
+    pub fve_metadata: Option<Digest>,
+}
+
+/// A BitLocker protector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectorAnswer {
+    /// Its id.
+    pub id: String,
+    /// Its kind.
+    pub kind: ProtectorKind,
 }
 
 /// What a VM has not, of what a person may miss one day.
@@ -294,6 +329,8 @@ pub enum Planted {
     PartitionTable,
     /// A sector of the guest's data.
     GuestData,
+    /// The clear key in the FVE metadata of a suspended volume.
+    ClearKey,
     /// The transport key itself, which stands in no file.
     TransportKey,
 }

@@ -1,14 +1,16 @@
 //! Sparse VHDX files with a partition table and a few guest sectors.
 //!
 //! The disks hold no file system: what a backup of machines reads of a disk is its identity, its partition table and the heads
-//! of volumes.
+//! of volumes. An encrypted volume is a partition of 1 MiB before that with the guest's data.
 
 use lifeboat_vhdx::{
     Guid, NewDiskIds, NewDiskKind, ParentLocator, SparseImage, VhdxOptions, VhdxWriter, guid,
 };
 
+use super::answers::VolumeAnswer;
 use super::error::FabricError;
 use super::stream::Stream;
+use super::volume::{NewVolume, VOLUME_BYTES};
 
 const SECTOR_BYTES: u64 = 512;
 const MIB: u64 = 1 << 20;
@@ -38,6 +40,7 @@ pub(crate) struct NewDisk {
     pub(crate) ids: NewDiskIds,
     pub(crate) gpt_disk_id: Guid,
     pub(crate) gpt_partition_ids: Vec<Guid>,
+    pub(crate) volume: Option<VolumeAnswer>,
 }
 
 /// Markers for a disk: one in the name of its last partition, one in a sector of the guest.
@@ -50,12 +53,14 @@ pub(crate) struct DiskMarkers {
 pub(crate) fn dynamic(
     virtual_size_bytes: u64,
     markers: &DiskMarkers,
+    volume: Option<&NewVolume>,
     stream: &mut Stream,
+    writes: &mut Stream,
 ) -> Result<NewDisk, FabricError> {
     let ids = NewDiskIds {
         virtual_disk_id: stream.guid(),
-        file_write_guid: stream.guid(),
-        data_write_guid: stream.guid(),
+        file_write_guid: writes.guid(),
+        data_write_guid: writes.guid(),
     };
     let mut options = VhdxOptions::new(NewDiskKind::Dynamic, virtual_size_bytes, ids);
     options.block_bytes = BLOCK_BYTES;
@@ -72,11 +77,17 @@ pub(crate) fn dynamic(
         name,
     };
     let end_mib = virtual_size_bytes / MIB - 1;
-    let partitions = [
+    let mut partitions = vec![
         partition(EFI_SYSTEM, 1, 101, "EFI system partition".into()),
         partition(MICROSOFT_RESERVED, 101, 117, "Microsoft reserved partition".into()),
-        partition(BASIC_DATA, 117, end_mib, name),
     ];
+    let mut data_mib = 117;
+    if volume.is_some() {
+        partitions.push(partition(BASIC_DATA, 117, 117 + VOLUME_BYTES / MIB, "Basic data partition".into()));
+        data_mib += VOLUME_BYTES / MIB;
+    }
+    partitions.push(partition(BASIC_DATA, data_mib, end_mib, name));
+    let data_sector = data_mib * mib_sectors;
     let gpt_disk_id = stream.guid();
     let entries = encode_entries(&partitions);
     let header = |own: u64, other: u64, table: u64| {
@@ -91,9 +102,14 @@ pub(crate) fn dynamic(
     let mut sector = stream.bytes(SECTOR_BYTES as usize);
     sector[64..96].copy_from_slice(&markers.guest_data);
     // In the middle of the data partition, where nothing but the guest reads.
-    writer.write_at((partitions[2].first + 64 * mib_sectors) * SECTOR_BYTES, &sector)?;
+    writer.write_at((data_sector + 64 * mib_sectors) * SECTOR_BYTES, &sector)?;
+    for (offset, bytes) in volume.iter().flat_map(|volume| &volume.parts) {
+        writer.write_at(117 * MIB + offset, bytes)?;
+    }
     let (image, _) = writer.finish()?;
-    Ok(NewDisk { image, ids, gpt_disk_id, gpt_partition_ids: partitions.map(|one| one.id).to_vec() })
+    let volume = volume.map(|volume| VolumeAnswer { offset_bytes: 117 * MIB, ..volume.answer.clone() });
+    let gpt_partition_ids = partitions.iter().map(|one| one.id).collect();
+    Ok(NewDisk { image, ids, gpt_disk_id, gpt_partition_ids, volume })
 }
 
 /// Makes a differencing disk, as a checkpoint leaves it, in which one sector changed.
@@ -103,11 +119,12 @@ pub(crate) fn differencing(
     parent_file: &str,
     parent_path: &str,
     stream: &mut Stream,
+    writes: &mut Stream,
 ) -> Result<NewDisk, FabricError> {
     let ids = NewDiskIds {
         virtual_disk_id: parent.ids.virtual_disk_id,
-        file_write_guid: stream.guid(),
-        data_write_guid: stream.guid(),
+        file_write_guid: writes.guid(),
+        data_write_guid: writes.guid(),
     };
     let locator = ParentLocator::new(parent.ids.data_write_guid)
         .with_relative_path(&format!(".\\{parent_file}"))
@@ -118,7 +135,8 @@ pub(crate) fn differencing(
     writer.write_at(200 * MIB, &stream.bytes(SECTOR_BYTES as usize))?;
     let (image, _) = writer.finish()?;
     let gpt_partition_ids = parent.gpt_partition_ids.clone();
-    Ok(NewDisk { image, ids, gpt_disk_id: parent.gpt_disk_id, gpt_partition_ids })
+    let volume = parent.volume.clone();
+    Ok(NewDisk { image, ids, gpt_disk_id: parent.gpt_disk_id, gpt_partition_ids, volume })
 }
 
 fn encode_entries(partitions: &[Partition]) -> Vec<u8> {

@@ -8,7 +8,7 @@
 //!
 //! [`Fabric::generate`] writes one out of a seed, byte for byte the same each time; [`Fabric::age`] lets it live on: VMs change,
 //! are rolled, moved, deleted, added and torn. Configurations, runtime states, VM key protectors, certificates and disks come
-//! from the writers of the format crates; guest states from a writer of its own.
+//! and heads of BitLocker volumes from the writers of the format crates; guest states from a writer of its own.
 //!
 //! The fabric imitates forms, not machines: vTPM states, saved memory and guest states are random bytes, disks have no file
 //! systems, and key names below `/configuration/security` are third-party knowledge that no real file confirmed. It never
@@ -28,16 +28,19 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod vm;
+mod volume;
 mod write;
 
 pub use age::{AgeOptions, AgeReport, MovedVm, TornFile};
 pub use answers::{
     ANSWERS_FILE, ANSWERS_VERSION, Answers, DiskAnswer, FileAnswer, FileState, GuardianAnswer, Lack, Marker,
-    Planted, Tear, VmAnswer,
+    Planted, ProtectorAnswer, Tear, VmAnswer, VolumeAnswer,
 };
 pub use cast::{Cast, Player, Wrapped};
 pub use error::FabricError;
-pub use options::{DiskFiles, FabricLayout, FabricOptions, Mix, Sizes, VMS_PER_MIX, VmKind, VmPlan, VmTrait};
+pub use options::{
+    DiskFiles, FabricLayout, FabricOptions, Mix, Sizes, VMS_PER_MIX, VmKind, VmPlan, VmTrait, VolumeKind,
+};
 pub use write::{Difference, Fabric};
 
 /// Folder of a host for VMs in the live layout.

@@ -93,8 +93,45 @@ pub enum FabricLayout {
 pub enum DiskFiles {
     /// The configuration names disks that are not there.
     None,
-    /// Sparse VHDX files with a partition table.
+    /// Sparse VHDX files with a partition table and the heads of volumes, most of them encrypted.
     Sparse,
+}
+
+/// What encrypts the volume that a machine starts from, or the first one of a disk with data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeKind {
+    /// Nothing.
+    None,
+    /// BitLocker with a recovery password.
+    BitLocker,
+    /// BitLocker whose only way in is the TPM, or a key on another volume.
+    TpmOnly,
+    /// BitLocker that is suspended in each even generation of its metadata: a clear key stands on the disk.
+    Suspended,
+    /// LUKS.
+    Luks,
+    /// Something that nothing tells.
+    Unknown,
+}
+
+impl VolumeKind {
+    /// Of each ten numbers, every kind; half of them plain BitLocker.
+    pub(crate) fn of(number: u32) -> Self {
+        match number % 10 {
+            0 => Self::Suspended,
+            1 => Self::Luks,
+            2 => Self::Unknown,
+            3 => Self::TpmOnly,
+            4 => Self::None,
+            _ => Self::BitLocker,
+        }
+    }
+
+    /// Tells whether the volume has FVE metadata.
+    pub fn is_bitlocker(self) -> bool {
+        matches!(self, Self::BitLocker | Self::TpmOnly | Self::Suspended)
+    }
 }
 
 /// Sizes of what fills the files, in bytes.

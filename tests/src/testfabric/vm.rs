@@ -16,9 +16,10 @@ use super::disk::{self, DiskMarkers, NewDisk};
 use super::error::FabricError;
 use super::guest_state;
 use super::identity::{CheckpointIdentity, DiskIdentity, VmIdentity, upper};
-use super::options::{DiskFiles, FabricOptions, VmKind, VmTrait};
+use super::options::{DiskFiles, FabricOptions, VmKind, VmTrait, VolumeKind};
 use super::runtime_state::{self, SecretState};
 use super::stream::Stream;
+use super::volume::{self, VolumeRole};
 
 /// Number of pending entries in the log of a dirty file; the first is superseded by a later one.
 const PENDING_ENTRIES: u32 = 4;
@@ -258,14 +259,27 @@ impl Builder<'_> {
             let (file_name, size) = (file_name.clone(), *virtual_size_bytes);
             let current = self.vm.current_disk_file(&self.vm.disks[index]);
             let markers = DiskMarkers { partition_name: stream.marker(), guest_data: stream.marker() };
-            let base = disk::dynamic(size, &markers, &mut stream)?;
+            // With a checkpoint the parent does not change any more.
+            let generation = if current == file_name { self.age.revision } else { 0 };
+            let kind = VolumeKind::of(self.vm.number + 3 * index as u32);
+            let role = VolumeRole { has_vtpm: self.vm.plan.kind.has_vtpm(), is_data: index > 0 };
+            let numbers = [index as u64, generation.into()];
+            let (mut once, mut now) =
+                (self.stream("volume", &[index as u64]), self.stream("volume now", &numbers));
+            let volume = volume::make(kind, role, generation, &mut once, &mut now);
+            if let Some(key) = volume.as_ref().and_then(|volume| volume.clear_key) {
+                planted.push(marker(Planted::ClearKey, Some(Class::Secret), key.to_vec()));
+            }
+            let mut writes = self.stream("disk writes", &numbers);
+            let base = disk::dynamic(size, &markers, volume.as_ref(), &mut stream, &mut writes)?;
             let units = markers.partition_name.iter().flat_map(|byte| [*byte, 0]).collect();
             planted.push(marker(Planted::PartitionTable, Some(Class::DiskHead), units));
             planted.push(marker(Planted::GuestData, None, markers.guest_data.to_vec()));
             let child = if current == file_name {
                 None
             } else {
-                Some(disk::differencing(size, &base, &file_name, parent_path, &mut stream)?)
+                let mut writes = self.stream("child writes", &[index as u64, self.age.revision.into()]);
+                Some(disk::differencing(size, &base, &file_name, parent_path, &mut stream, &mut writes)?)
             };
             let parent_guid = base.ids.data_write_guid;
             self.disk_file(&file_name, base, size, None, answers);
@@ -294,6 +308,7 @@ impl Builder<'_> {
             virtual_size_bytes,
             gpt_disk_id: disk.gpt_disk_id.to_string(),
             gpt_partition_ids: disk.gpt_partition_ids.iter().map(ToString::to_string).collect(),
+            volume: disk.volume,
         });
     }
 
@@ -304,6 +319,8 @@ impl Builder<'_> {
             controller_number: 0,
             drive,
             path: path.clone(),
+            head: None,
+            problem: None,
         };
         paths.iter().zip(0..).map(entry).collect()
     }

@@ -348,7 +348,7 @@ async fn a_body_for_another_place_is_refused() {
         ("kind", |body| body.head.kind = Kind::Escrow),
         ("class", |body| body.head.class = Class::Secret),
         ("owner", |body| body.head.owner = OwnerId::random([3; 10])),
-        ("format", |body| body.head.v = 2),
+        ("format", |body| body.head.v = lifeboat_schema::BODY_VERSION + 1),
     ] {
         let scene = Scene::set().await;
         let record = scene.with_body(change).await;

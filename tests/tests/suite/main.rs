@@ -4,6 +4,8 @@
 mod cli;
 // An agent that is stopped anywhere, and catalogs and stores that do not agree.
 mod crash;
+// Heads of virtual disks: what is told of them, who may read which part, and their generations.
+mod disk_heads;
 // A vault's life on each kind of store, and many hosts that write at once.
 mod fleet;
 // A writer that passes for another, or states what it may not.

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_schema::{Class, Content, Role};
 use lifeboat_tests::stage::{Stage, tiny_fabric};
-use lifeboat_tests::testfabric::Planted;
+use lifeboat_tests::testfabric::{DiskFiles, FabricOptions, Planted};
 use lifeboat_vault::seal::{Identities, NoCallbacks, ObjectKey, Opener, SealError};
 
 use crate::told;
 
 async fn stage() -> Stage {
-    Stage::in_memory(&tiny_fabric(8, 31)).await
+    Stage::in_memory(&FabricOptions { disks: DiskFiles::Sparse, ..tiny_fabric(12, 31) }).await
 }
 
 /// Every object that any record names, with its bytes.
-async fn objects(stage: &Stage) -> Vec<(lifeboat_schema::ObjectEntry, bytes::Bytes)> {
+pub(crate) async fn objects(stage: &Stage) -> Vec<(lifeboat_schema::ObjectEntry, bytes::Bytes)> {
     let ledgers = stage.vault.ledgers(&Default::default()).await.expect("ledgers");
     let mut names = BTreeSet::new();
     let mut all = Vec::new();
@@ -68,7 +68,7 @@ async fn each_identity_opens_exactly_the_classes_that_are_its_own() {
     let stage = stage().await;
     let objects = objects(&stage).await;
     let classes: BTreeSet<Class> = objects.iter().map(|(object, _)| object.class).collect();
-    assert!(classes.contains(&Class::Metadata) && classes.contains(&Class::Machine));
+    assert_eq!(classes, [Class::Metadata, Class::Machine, Class::DiskHead, Class::Secret].into());
     for role in Role::ALL {
         let identities = stage.identity(*role);
         for (object, bytes) in &objects {

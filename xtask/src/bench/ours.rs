@@ -33,7 +33,16 @@ impl Ours {
     /// Writes the tree: one synthetic host without disks, a folder for each VM, as every tool restores it.
     pub(crate) fn generate(&self, work: &Path) -> Result<(), Failure> {
         let mut command = self.program("testfabric");
-        command.args(["generate", "--disks", "none", "--layout", "export", "--vms", &self.vms.to_string(), "--out"]);
+        command.args([
+            "generate",
+            "--disks",
+            "none",
+            "--layout",
+            "export",
+            "--vms",
+            &self.vms.to_string(),
+            "--out",
+        ]);
         process::run(command.arg(work.join("fabric")))
     }
 

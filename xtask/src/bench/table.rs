@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::Tool;
 use super::measure::{Sample, Step};
 use super::ours::NAME;
-use super::Tool;
 use crate::{Failure, process};
 
 /// Where the table begins in the document.

@@ -45,6 +45,7 @@ pub fn plan(found: &Found, chosen_because: &str, restore_identity: bool) -> Rest
             .entry
             .artefacts
             .iter()
+            .filter(|artefact| artefact.kind.is_vm_file())
             .map(|artefact| PlannedFile {
                 path: artefact.path.clone(),
                 kind: artefact.kind,
@@ -108,6 +109,14 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
         Pairing::KeyProtectorMissing => say(
             Grade::Known,
             "There is vTPM state and no VM key protector for it: the vTPM will not open, and the disk will ask for its recovery password.".into(),
+        ),
+        Pairing::Torn => say(
+            Grade::Known,
+            "The VM key protector breaks off: it was torn before it was captured, and opens nothing. Take an older snapshot, and keep the recovery password at hand.".into(),
+        ),
+        Pairing::Opens => say(
+            Grade::Known,
+            "VM key protector and vTPM state come from one copy of one file, and a key opened the VM key protector.".into(),
         ),
         Pairing::None => say(Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".into()),
     }

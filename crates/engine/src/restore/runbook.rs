@@ -178,8 +178,14 @@ impl<W: Write> Runbook<W> {
         let alone = vms == 1;
         if !alone {
             writeln!(out, "# Bring back {vms} VMs\n")?;
-            writeln!(out, "Each VM has its folder, and a chapter of its own below. For each, in this order:\n")?;
-            writeln!(out, "1. What its chapter says to do first: are its original files whole? Then register those.")?;
+            writeln!(
+                out,
+                "Each VM has its folder, and a chapter of its own below. For each, in this order:\n"
+            )?;
+            writeln!(
+                out,
+                "1. What its chapter says to do first: are its original files whole? Then register those."
+            )?;
             writeln!(out, "2. Bring its disks from your disk backup of the same time.")?;
             writeln!(out, "3. Register it, and read what to expect before you start it.\n")?;
             write_registering(&mut out, "Register", "the folders", &script, " -Name 'web*'")?;
@@ -302,13 +308,7 @@ fn write_prompted(out: &mut impl Write, heading: &str) -> io::Result<()> {
 fn write_files(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
     writeln!(out, "| file | bytes | BLAKE3 |\n|---|---|---|")?;
     plan.files.iter().try_for_each(|file| {
-        writeln!(
-            out,
-            "| {} | {} | `{}` |",
-            line(&file.path).replace('|', "\\|"),
-            file.size,
-            file.digest
-        )
+        writeln!(out, "| {} | {} | `{}` |", line(&file.path).replace('|', "\\|"), file.size, file.digest)
     })
 }
 

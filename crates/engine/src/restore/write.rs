@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{Digest, DigestBuilder, ObjectEntry, PartEntry, RestoredVm, WriterId};
@@ -54,10 +54,9 @@ struct Target {
     folder: usize,
 }
 
-/// A VM on its way: its files stand in the scratch folder until the last of them is complete.
+/// A VM on its way: its files stand in the scratch folder until all VMs are complete.
 struct VmWork {
     temporary: PathBuf,
-    place: PathBuf,
     targets: std::ops::Range<usize>,
     /// Pieces that are still to be written.
     missing: AtomicUsize,
@@ -96,7 +95,7 @@ const WHOLE_FETCH_SHARE: u64 = 4;
 /// Writes the chosen snapshots below `options.to`, one folder for each VM.
 ///
 /// # Errors
-/// [`RestoreError`]. VM folders that are complete stay; the temporary folder of the others is removed.
+/// [`RestoreError`]; nothing is left then but folders that had their names before the file system failed.
 pub async fn restore(
     vault: &Vault,
     chosen: &[(Found, String)],
@@ -143,7 +142,7 @@ async fn write_all(
     scratch: &Path,
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let (work, jobs) = prepare(chosen, folders, &options.to, scratch)?;
+    let (work, jobs) = prepare(chosen, folders, scratch)?;
     let bytes = work.targets.iter().map(|target| target.size).sum();
     observer.planned(chosen.len() as u64, bytes);
 
@@ -169,17 +168,17 @@ async fn write_all(
         observer.written(written);
     }
     drop(done);
-    finish(chosen, folders, options)
+    finish(chosen, folders, options, scratch)
 }
 
 /// Sorts every part under the bundle that it lies in.
 fn prepare(
     chosen: &[(Found, String)],
     folders: &[String],
-    to: &Path,
     scratch: &Path,
 ) -> Result<(Work, Jobs), RestoreError> {
-    let mut work = Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
+    let mut work =
+        Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
     let mut jobs = Jobs::new();
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
@@ -191,7 +190,7 @@ fn prepare(
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
         let mut taken: HashSet<String> = HashSet::new();
         let mut made: HashMap<PathBuf, usize> = HashMap::new();
-        for artefact in &found.entry.artefacts {
+        for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
             let temporary = root.join(checked_path(&artefact.path)?);
             if !taken.insert(artefact.path.to_lowercase()) {
                 return Err(RestoreError::BadPath { path: artefact.path.clone(), why: "it names twice" });
@@ -244,7 +243,6 @@ fn prepare(
         }
         work.vms.push(VmWork {
             temporary: root,
-            place: to.join(folder),
             targets: first..work.targets.len(),
             missing: AtomicUsize::new(missing),
         });
@@ -280,7 +278,7 @@ impl Work {
         Ok(())
     }
 
-    /// Gives a complete VM folder its name.
+    /// Makes what no piece brought, and looks at what several brought.
     fn complete(&self, vm: &VmWork) -> Result<(), RestoreError> {
         create_folder(&vm.temporary)?;
         for target in &self.targets[vm.targets.clone()] {
@@ -293,11 +291,7 @@ impl Work {
                 _ => compare_joined(target)?,
             }
         }
-        if vm.place.symlink_metadata().is_ok() {
-            return Err(RestoreError::Exists { path: vm.place.clone() });
-        }
-        fs::rename(&vm.temporary, &vm.place)
-            .map_err(|source| RestoreError::Write { path: vm.place.clone(), source })
+        Ok(())
     }
 }
 
@@ -425,37 +419,48 @@ fn names_beside(folders: &[String]) -> [String; 2] {
     [format!("{stem}.ps1"), format!("{stem}.md")]
 }
 
-/// Puts script and runbook beside the VM folders, one of each, and tells what was restored.
+/// Writes script and runbook, gives everything its name, and tells what was restored.
 fn finish(
     chosen: &[(Found, String)],
     folders: &[String],
     options: &RestoreOptions,
+    scratch: &Path,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
     let [script, runbook] = names_beside(folders);
-    let (script_path, runbook_path) = (options.to.join(&script), options.to.join(&runbook));
+    let (script_path, runbook_path) = (scratch.join(&script), scratch.join(&runbook));
     let script_failed = |source| RestoreError::Write { path: script_path.clone(), source };
     let runbook_failed = |source| RestoreError::Write { path: runbook_path.clone(), source };
     let mut scripted = Script::begin(BufWriter::new(create_file(&script_path)?)).map_err(script_failed)?;
-    let mut told = Runbook::begin(BufWriter::new(create_file(&runbook_path)?), script, chosen.len())
+    let mut told = Runbook::begin(BufWriter::new(create_file(&runbook_path)?), script.clone(), chosen.len())
         .map_err(runbook_failed)?;
     let mut restored = Vec::with_capacity(chosen.len());
     for ((found, because), folder) in chosen.iter().zip(folders) {
         let plan = plan(found, because, true);
         scripted.vm(&plan, folder).map_err(script_failed)?;
         told.vm(&plan, folder).map_err(runbook_failed)?;
+        let files = || found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file());
         restored.push(RestoredVm {
             vm_id: found.entry.vm.vm_id.clone(),
             name: found.entry.vm.name.clone(),
             captured: found.entry.captured,
             folder: options.to.join(folder).display().to_string(),
-            script: script_path.display().to_string(),
-            runbook: runbook_path.display().to_string(),
-            files: found.entry.artefacts.len() as u64,
-            bytes: found.entry.artefacts.iter().map(|artefact| artefact.size).sum(),
+            script: options.to.join(&script).display().to_string(),
+            runbook: options.to.join(&runbook).display().to_string(),
+            files: files().count() as u64,
+            bytes: files().map(|artefact| artefact.size).sum(),
         });
     }
     scripted.finish().map_err(script_failed)?;
     told.finish().map_err(runbook_failed)?;
+    // All of it is complete; only now anything gets its name.
+    for name in folders.iter().chain([&script, &runbook]) {
+        let place = options.to.join(name);
+        if place.symlink_metadata().is_ok() {
+            return Err(RestoreError::Exists { path: place });
+        }
+        fs::rename(scratch.join(name), &place)
+            .map_err(|source| RestoreError::Write { path: place, source })?;
+    }
     Ok(restored)
 }
 

@@ -18,7 +18,7 @@ use super::{
     sealed_entry,
 };
 use crate::catalog::HeldVm;
-use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity};
+use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity, remember, watched_of};
 
 /// What the workers share.
 pub(super) struct CaptureJob {
@@ -39,6 +39,8 @@ pub(super) struct CaptureJob {
 pub(super) struct Outcome {
     pub captured: Vec<Captured>,
     pub failed: Vec<FailedCapture>,
+    /// VMs of which nothing changed but attributes; their last capture stands.
+    pub standing: Vec<HeldVm>,
 }
 
 /// A VM that could not be read.
@@ -86,9 +88,11 @@ fn capture_on_threads(mut job: CaptureJob) -> Result<Outcome, SnapshotError> {
         let part = result?;
         outcome.captured.extend(part.captured);
         outcome.failed.extend(part.failed);
+        outcome.standing.extend(part.standing);
     }
     // The same order whatever the threads did.
     outcome.captured.sort_by(|a, b| a.held.key.cmp(&b.held.key));
+    outcome.standing.sort_by(|a, b| a.key.cmp(&b.key));
     outcome.failed.sort_by(|a, b| (&a.place, &a.vm_id).cmp(&(&b.place, &b.vm_id)));
     Ok(outcome)
 }
@@ -148,9 +152,14 @@ impl<'a> Worker<'a> {
         next: &AtomicUsize,
         stop: &AtomicBool,
     ) -> Result<Outcome, SnapshotError> {
-        let mut failed = Vec::new();
+        let (mut failed, mut standing) = (Vec::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let Some(vm) = changed.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            if let Some(held) = self.refresh(vm) {
+                self.job.observer.vm_done(&held.name, true);
+                standing.push(held);
+                continue;
+            }
             match self.capture(vm)? {
                 Ok(draft) => {
                     self.job.observer.vm_done(&draft.held.name, true);
@@ -174,12 +183,22 @@ impl<'a> Worker<'a> {
         let names = std::mem::take(&mut self.names);
         let captured =
             std::mem::take(&mut self.drafts).into_iter().map(|draft| finish(draft, &names)).collect();
-        Ok(Outcome { captured, failed })
+        Ok(Outcome { captured, failed, standing })
+    }
+
+    /// A VM whose last capture stands after a closer look.
+    fn refresh(&self, vm: &ChangedVm) -> Option<HeldVm> {
+        let mut held = vm.held.clone().filter(|_| vm.is_refreshable)?;
+        let watched = watched_of(&vm.found, &held.fingerprint)?;
+        let watched = self.job.sources[vm.source].refresh(&vm.found, watched)?;
+        held.fingerprint = remember(&vm.found, &watched);
+        held.carried_since = None;
+        held.source.clone_from(&vm.source_name);
+        Some(held)
     }
 
     fn capture(&mut self, vm: &ChangedVm) -> Result<Result<VmDraft, SourceError>, SnapshotError> {
         let captured = (self.job.clock)();
-        let fingerprint = vm.found.fingerprint();
         let mut sink = Sink {
             lent: self.job.previous.get(&vm.key).map(lent_parts).unwrap_or_default(),
             lender: vm.held.as_ref().map(|held| held.owner.clone()),
@@ -188,11 +207,12 @@ impl<'a> Worker<'a> {
             guardian: None,
             artefacts: Vec::new(),
             current: None,
+            watched: Vec::new(),
             fatal: None,
         };
         let source = Arc::clone(&sink.worker.job.sources[vm.source]);
         let record = source.capture(&vm.found, &mut sink);
-        let Sink { owner, guardian, artefacts, fatal, .. } = sink;
+        let Sink { owner, guardian, artefacts, watched, fatal, .. } = sink;
         if let Some(fatal) = fatal {
             return Err(fatal);
         }
@@ -216,7 +236,7 @@ impl<'a> Worker<'a> {
             source: vm.source_name.clone(),
             owner,
             owner_guardian: guardian,
-            fingerprint,
+            fingerprint: remember(&vm.found, &watched),
             captured,
             carried_since: None,
             // Both are known when bundles and body are sealed.
@@ -345,6 +365,7 @@ struct Sink<'w, 'a> {
     guardian: Option<Digest>,
     artefacts: Vec<ArtefactDraft>,
     current: Option<Current>,
+    watched: Vec<u8>,
     /// What ends the whole run, not only this VM.
     fatal: Option<SnapshotError>,
 }
@@ -378,6 +399,7 @@ impl CaptureSink for Sink<'_, '_> {
     fn begin_vm(&mut self, identity: &VmIdentity<'_>) -> Result<(), SinkError> {
         self.artefacts.clear();
         self.current = None;
+        self.watched.clear();
         let job = self.worker.job;
         self.guardian = identity.owner_guardian;
         self.owner = owner_of(&job.policy, &job.vault, identity.name, identity.owner_guardian);
@@ -448,5 +470,9 @@ impl CaptureSink for Sink<'_, '_> {
         let digest = draft.digest;
         self.artefacts.push(draft);
         Ok(digest)
+    }
+
+    fn watch(&mut self, watched: Vec<u8>) {
+        self.watched = watched;
     }
 }

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
-    BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind, ObjectEntry, OwnerId,
-    Record, RunEntry, Severity, Time,
+    BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind,
+    ObjectEntry, OwnerId, Record, RunEntry, Severity, Time,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
@@ -178,7 +178,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan = plan::make(discoveries, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    let plan =
+        plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
@@ -204,6 +205,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let outcome = sealed?;
 
     let mut standing = plan.standing;
+    let mut freshened = plan.freshened;
+    freshened.extend(outcome.standing.iter().cloned());
+    standing.extend(outcome.standing);
     let mut carried = plan.carried;
     let mut failed = plan.failed;
     for failure in outcome.failed {
@@ -251,7 +255,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &*c.json).collect();
         let body = seal::BorrowedBody {
             head: BodyHead {
-                v: 1,
+                v: BODY_VERSION,
                 vault: vault.id.clone(),
                 writer: writer.id.clone(),
                 seq: start.previous.map_or(0, |name| name.seq) + 1,
@@ -304,7 +308,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
 
     // Whoever is only noted otherwise keeps the entry that the catalog has.
     let mut noted: Vec<(&HeldVm, Vec<u8>)> = Vec::new();
-    let renoted = carried.iter().map(|(_, held)| held).chain(&plan.freshened);
+    let renoted = carried.iter().map(|(_, held)| held).chain(&freshened);
     for held in renoted.filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
             noted.push((held, entry));

@@ -10,7 +10,7 @@ use lifeboat_vault::policy::Policy;
 
 use super::{SnapshotError, carried_vm};
 use crate::catalog::{Catalog, CatalogError, HeldVm};
-use crate::source::{Discovery, FoundVm, HostSource, SourceError};
+use crate::source::{Discovery, FoundVm, HostSource, SourceError, watched_of};
 
 /// Bundles that may be alive for each 100 VMs, unless they are that many because they are full. With the
 /// bodies this stays below 32 objects.
@@ -23,6 +23,8 @@ pub(super) struct ChangedVm {
     pub source_name: String,
     pub found: FoundVm,
     pub held: Option<HeldVm>,
+    /// Whether its own files are unchanged, and only what its source watches beside them may have changed.
+    pub is_refreshable: bool,
 }
 
 /// A run's work.
@@ -87,6 +89,7 @@ pub(super) fn owner_of(
 
 pub(super) fn make(
     discoveries: Discoveries,
+    sources: &[Arc<dyn HostSource>],
     held: Vec<HeldVm>,
     intact: &HashMap<Digest, ObjectEntry>,
     policy: &Policy,
@@ -139,11 +142,13 @@ pub(super) fn make(
                 continue;
             }
             let known = held.remove(&key);
-            let stands = known.as_ref().is_some_and(|vm| {
-                is_intact(vm, intact)
-                    && vm.fingerprint == found.fingerprint()
-                    && owner_of(policy, vault, &vm.name, vm.owner_guardian).as_ref() == Some(&vm.owner)
+            let watched = known.as_ref().and_then(|vm| {
+                let may_stand = is_intact(vm, intact)
+                    && owner_of(policy, vault, &vm.name, vm.owner_guardian).as_ref() == Some(&vm.owner);
+                watched_of(&found, &vm.fingerprint).filter(|_| may_stand)
             });
+            let stands = watched.is_some_and(|watched| sources[index].still_holds(&found, watched));
+            let is_refreshable = watched.is_some() && !stands;
             match known {
                 Some(mut vm) if stands => {
                     if vm.carried_since.take().is_some() || vm.source != source_name {
@@ -158,6 +163,7 @@ pub(super) fn make(
                         source_name: source_name.clone(),
                         found,
                         held: None,
+                        is_refreshable,
                     });
                 }
                 known => plan.changed.push(ChangedVm {
@@ -166,6 +172,7 @@ pub(super) fn make(
                     source_name: source_name.clone(),
                     found,
                     held: known,
+                    is_refreshable,
                 }),
             }
         }

@@ -14,10 +14,10 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lifeboat_engine::source::{CaptureSink, FileStat, FoundFile, FoundVm, SourceError, VmIdentity};
-use lifeboat_schema::{Class, PART_BYTES, VmRecord};
+use lifeboat_schema::{ArtefactKind, Class, PART_BYTES, VmRecord};
 
 use super::open::{self, Content};
-use super::{DirectorySource, Step};
+use super::{DirectorySource, Step, disks};
 use crate::describe::{self, CapturedFile};
 use crate::proof;
 
@@ -155,7 +155,8 @@ fn read_once(
         describe::describe(vm, &files).map_err(|(index, source)| trouble_of(vm, index, source))?;
     unchanged(&opened)?;
 
-    let record = described.record;
+    let mut record = described.record;
+    let (heads, watched) = disks::read_all(source, vm, &mut record.disks);
     let identity =
         VmIdentity { vm_id: &record.vm_id, name: &record.name, owner_guardian: described.owner_guardian };
     let sink_failed = |error| Trouble::Final(SourceError::Sink(error));
@@ -186,6 +187,15 @@ fn read_once(
     if streamed {
         unchanged(&opened)?;
     }
+    for disks::HeadFile { path, class, bytes } in heads {
+        let kind = if class == Class::Secret { ArtefactKind::DiskSecret } else { ArtefactKind::DiskHead };
+        sink.begin_file(&path, kind, class).map_err(sink_failed)?;
+        for part in bytes.chunks(PART_BYTES as usize) {
+            sink.part(part).map_err(sink_failed)?;
+        }
+        sink.end_file().map_err(sink_failed)?;
+    }
+    sink.watch(watched.encode());
     Ok(record)
 }
 

@@ -5,6 +5,7 @@
 //! * `checkpoint`: whose a checkpoint is.
 //! * `reading`: whole, dirty, torn, damaged, vanishing, large.
 //! * `describing`: what the record says.
+//! * `disks`: disks of VMs: found, read, watched.
 //! * `guest_state`: whole, torn, empty, encrypted, foreign guest states, and where vTPM state lies.
 //! * `real_files`: files of Hyper-V and of another writer, when they are at hand.
 
@@ -14,6 +15,7 @@ use super::Step;
 
 mod checkpoint;
 mod describing;
+mod disks;
 mod finding;
 mod fixture;
 mod guest_state;

@@ -3,8 +3,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lifeboat_fve::{
-    Authentication, Credential, DecryptedVolume, Error, ExternalKey, Guid, Password, ReadAt, ReadBackFailure,
-    ReadBackSecret, RecoveryPassword, Volume, VolumeFormat, VolumeState, Witness,
+    Authentication, BlankedRegion, Credential, DecryptedVolume, Error, ExternalKey, Guid, Password, ReadAt,
+    ReadBackFailure, ReadBackSecret, RecoveryPassword, Volume, VolumeFormat, VolumeState, Witness,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -294,4 +294,30 @@ fn file_system<R: ReadAt>(plain: &DecryptedVolume<R>) -> lifeboat_fve::FileSyste
     let mut sector = vec![0; 4096];
     plain.read(0, &mut sector).expect("readable");
     lifeboat_fve::recognise_boot_sector(&sector).expect("a file system")
+}
+
+/// The copy without keys of every region of every image: equal to it, but for the key where a clear key stands.
+#[test]
+fn only_clear_keys_are_blanked() {
+    let suspended = AtomicUsize::new(0);
+    for_each_image(|_, image, bytes| {
+        let mut blanked_bytes = bytes.clone();
+        for offset in &image.metadata_offsets {
+            let start = *offset as usize;
+            let Some(region) = bytes.get(start..(start + 0x1_0000).min(bytes.len())) else { continue };
+            let Ok(blanked) = BlankedRegion::of(region) else { continue };
+            assert_eq!(blanked.is_changed(), image.clear_key, "{}", image.name);
+            assert!(!blanked.has_remnants, "{}", image.name);
+            blanked_bytes[start..start + region.len()].copy_from_slice(&blanked.bytes);
+        }
+        let before = Volume::open(&bytes[..]).unwrap();
+        let after = Volume::open(&blanked_bytes[..]).unwrap();
+        assert_eq!(after.metadata().summaries(), before.metadata().summaries(), "{}", image.name);
+        if image.clear_key {
+            suspended.fetch_add(1, Ordering::Relaxed);
+            assert!(before.unlock(&Credential::ClearKey).is_ok(), "{}", image.name);
+            assert!(after.unlock(&Credential::ClearKey).is_err(), "{}", image.name);
+        }
+    });
+    assert!(bitlocker_folder().is_none() || suspended.into_inner() >= 2);
 }

@@ -3,12 +3,12 @@ use std::path::PathBuf;
 
 use lifeboat_schema::{
     ArtefactKind, Class, Content, Layout, OwnerTerms, PolicyRef, PolicyTerms, RecipientSetId, Role,
-    SubjectId, Time,
+    SubjectId, Time, VmRecord,
 };
 use lifeboat_vault::seal::NewIdentity;
 
 use super::*;
-use crate::source::{DiscoveryProblem, FileStat, FoundFile};
+use crate::source::{CaptureSink, DiscoveryProblem, FileStat, FoundFile, remember};
 
 /// Full size of bundles; those below are far from it.
 const BUNDLE_BYTES: u64 = 4 << 20;
@@ -61,7 +61,7 @@ fn held(found: &FoundVm, bundles: &[&str]) -> HeldVm {
         source: "vms".to_owned(),
         owner: "o-one".parse().unwrap(),
         owner_guardian: None,
-        fingerprint: found.fingerprint(),
+        fingerprint: remember(found, b""),
         captured: Time::from_unix_seconds(5),
         carried_since: None,
         body: name("body"),
@@ -88,6 +88,31 @@ fn intact<'a>(held: impl IntoIterator<Item = &'a HeldVm>) -> HashMap<Digest, Obj
         .collect()
 }
 
+/// A source that watches what is told, and finds it unchanged unless it begins with `!`.
+struct Source;
+
+impl HostSource for Source {
+    fn name(&self) -> String {
+        "vms".to_owned()
+    }
+
+    fn discover(&self) -> Result<Discovery, SourceError> {
+        Ok(Discovery::default())
+    }
+
+    fn still_holds(&self, _: &FoundVm, watched: &[u8]) -> bool {
+        !watched.starts_with(b"!")
+    }
+
+    fn capture(&self, vm: &FoundVm, _: &mut dyn CaptureSink) -> Result<VmRecord, SourceError> {
+        Err(SourceError::Contradiction { place: vm.place.clone(), what: "a plan reads nothing".to_owned() })
+    }
+}
+
+fn sources() -> Vec<Arc<dyn HostSource>> {
+    vec![Arc::new(Source), Arc::new(Source)]
+}
+
 fn discovered(vms: Vec<FoundVm>) -> Discoveries {
     vec![("vms".to_owned(), Ok(Discovery { vms, problems: vec![] }))]
 }
@@ -112,7 +137,7 @@ fn what_stands_what_is_captured_and_what_is_carried() {
     let all = vec![held(&same, &["x"]), held(&grown, &["x"]), held(&gone, &["y"]), held(&lost, &["missing"])];
     let there = intact(&all[..3]);
     let now = vec![same, found("b", "/b", 2), new];
-    let plan = make(discovered(now), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan = make(discovered(now), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.found, 3);
     assert_eq!(keys(&plan.standing), ["a"]);
     assert_eq!(to_capture(&plan), [("b", true), ("c", false)]);
@@ -130,6 +155,7 @@ fn an_object_that_is_missing_has_its_vms_captured_anew() {
     there.remove(&name("x"));
     let plan = make(
         discovered(vec![one.clone(), two.clone()]),
+        &sources(),
         all.clone(),
         &there,
         &everything(),
@@ -139,7 +165,8 @@ fn an_object_that_is_missing_has_its_vms_captured_anew() {
     assert_eq!((keys(&plan.standing), to_capture(&plan)), (vec!["b"], vec![("a", true)]));
     let mut there = intact(&all);
     there.remove(&name("body"));
-    let plan = make(discovered(vec![one, two]), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan =
+        make(discovered(vec![one, two]), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!((keys(&plan.standing), to_capture(&plan)), (vec![], vec![("a", true), ("b", true)]));
 }
 
@@ -158,7 +185,7 @@ fn a_source_that_fails_carries_its_vms_and_no_other_source_s() {
         ("vms".to_owned(), Ok(Discovery { vms: vec![], problems: vec![problem] })),
         ("cluster".to_owned(), Err(failure)),
     ];
-    let plan = make(discoveries, all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan = make(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(keys(&plan.vanished), ["a"]);
     let carried: Vec<_> =
         plan.carried.iter().map(|(note, vm)| (vm.key.as_str(), note.why, note.since)).collect();
@@ -172,6 +199,7 @@ fn two_copies_of_one_vm_are_two_subjects_and_one_place_found_twice_is_told() {
     let (one, copy) = (found("a", "/one", 1), found("a", "/two", 1));
     let plan = make(
         discovered(vec![one.clone(), copy.clone(), copy]),
+        &sources(),
         vec![],
         &HashMap::new(),
         &everything(),
@@ -189,12 +217,20 @@ fn a_vm_that_comes_back_or_changes_its_source_is_freshened() {
     let mut vm = held(&one, &["x"]);
     vm.carried_since = Some(Time::from_unix_seconds(3));
     let there = intact([&vm]);
-    let plan =
-        make(discovered(vec![one.clone()]), vec![vm.clone()], &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan = make(
+        discovered(vec![one.clone()]),
+        &sources(),
+        vec![vm.clone()],
+        &there,
+        &everything(),
+        &vault(),
+        BUNDLE_BYTES,
+    );
     assert_eq!((keys(&plan.standing), keys(&plan.freshened)), (vec!["a"], vec!["a"]));
     assert_eq!(plan.freshened[0].carried_since, None);
     (vm.carried_since, vm.source) = (None, "another".to_owned());
-    let plan = make(discovered(vec![one]), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan =
+        make(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.freshened[0].source, "vms");
 }
 
@@ -235,7 +271,7 @@ fn an_unchanged_vm_whose_owner_is_another_now_is_captured_anew() {
     let there = intact([&vm]);
     let named = VmSelector::Name(VmSelector::name_digest(&vault(), &vm.name));
     let policy = policy(&[("o-two", vec![named]), ("o-one", vec![VmSelector::All])]);
-    let plan = make(discovered(vec![one]), vec![vm], &there, &policy, &vault(), BUNDLE_BYTES);
+    let plan = make(discovered(vec![one]), &sources(), vec![vm], &there, &policy, &vault(), BUNDLE_BYTES);
     assert_eq!(to_capture(&plan), [("a", true)]);
 }
 
@@ -266,7 +302,7 @@ fn planned(
     there: &HashMap<Digest, ObjectEntry>,
     bundle_bytes: u64,
 ) -> Plan {
-    make(discovered(now), all, there, &everything(), &vault(), bundle_bytes)
+    make(discovered(now), &sources(), all, there, &everything(), &vault(), bundle_bytes)
 }
 
 #[test]
@@ -316,4 +352,32 @@ fn a_bundle_that_a_vanished_vm_needs_is_not_emptied() {
     assert_eq!(keys(&plan.vanished), ["away"]);
     assert!(keys(&plan.standing).contains(&"vm-000"), "reading it again would free nothing");
     assert!(plan.changed.len() > 5);
+}
+
+#[test]
+fn what_is_watched_decides_whether_a_vm_stands() {
+    let one = found("one", "a", 1);
+    let there = intact([&held(&one, &["bundle"])]);
+    for (watched, stands) in [(b"same".as_slice(), true), (b"!changed".as_slice(), false)] {
+        let vm = HeldVm { fingerprint: remember(&one, watched), ..held(&one, &["bundle"]) };
+        let plan = make(
+            discovered(vec![one.clone()]),
+            &sources(),
+            vec![vm],
+            &there,
+            &everything(),
+            &vault(),
+            BUNDLE_BYTES,
+        );
+        assert_eq!(plan.standing.len(), usize::from(stands));
+        assert_eq!(
+            plan.changed.iter().map(|vm| vm.is_refreshable).collect::<Vec<_>>(),
+            vec![true; usize::from(!stands)]
+        );
+    }
+    // The VM's own files changed too: a closer look would not suffice.
+    let vm = HeldVm { fingerprint: remember(&found("one", "a", 2), b"!changed"), ..held(&one, &["bundle"]) };
+    let plan =
+        make(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
+    assert!(plan.standing.is_empty() && !plan.changed[0].is_refreshable);
 }

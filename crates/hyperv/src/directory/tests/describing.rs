@@ -27,6 +27,12 @@ fn a_shielded_vm_has_no_remark() {
     assert!(record.remarks.is_empty(), "{:?}", record.remarks);
     assert_eq!(owner, Some(Digest::from_bytes(OWNER.signing_certificate().sha256().0)));
     assert_eq!((record.generation, record.configuration_version.as_deref()), (Some(2), Some("10.0")));
+    let newer = ["Windows Server 2022", "Windows 11 22H2", "Windows Server 2025", "Windows 11 24H2"];
+    assert_eq!(record.runs_on, newer);
+    let addressees = record.addressed_to.as_ref().unwrap();
+    assert_eq!((addressees.owners.len(), addressees.guardians.len()), (1, 0));
+    assert_eq!(Some(addressees.owners[0].signing.sha256), owner);
+    assert_eq!(record.last_known_good_addressed_to, None);
     assert_eq!(record.security.tpm_enabled, Some(true));
     assert_eq!(record.security.shielding_requested, Some(true));
     assert_eq!(record.security.encrypt_state_and_migration, None);
@@ -82,14 +88,29 @@ fn pairing_follows_the_file() {
 
 #[test]
 fn a_key_protector_that_is_not_understood_is_a_remark() {
-    let mut cut = key_protector();
-    cut.truncate(900);
-    for bytes in [vec![7; 5000], cut, vec![b'<'; 3 << 20]] {
+    for bytes in [vec![7; 5000], vec![b'<'; 3 << 20]] {
         let (record, owner) = describe(&vmcx(WEB, "web"), &vmrs(&bytes, &[1; 100]));
         assert_eq!(owner, None);
         has_remark(&record, "its VM key protector is not understood");
         assert_eq!(record.key_protector.unwrap().digest, Digest::of(&bytes));
     }
+}
+
+#[test]
+fn a_key_protector_that_breaks_off_is_torn() {
+    let mut cut = key_protector();
+    cut.truncate(900);
+    let (record, owner) = describe(&vmcx(WEB, "web"), &vmrs(&cut, &[1; 100]));
+    assert_eq!((record.pairing, owner, &record.addressed_to), (Pairing::Torn, None, &None));
+    has_remark(&record, "its VM key protector is torn");
+}
+
+#[test]
+fn a_last_known_good_key_protector_is_read_where_it_is_another_one() {
+    let other = vmrs(&key_protector(), &[1; 100]).set(LAST_KNOWN_GOOD, vec![7_u8; 5000]);
+    let (record, _) = describe(&vmcx(WEB, "web"), &other);
+    assert!(record.addressed_to.is_some() && record.last_known_good_addressed_to.is_none());
+    has_remark(&record, "its last known good VM key protector is not understood");
 }
 
 #[test]

@@ -180,6 +180,7 @@ pub(super) fn problems(host: &Host, discovery: &Discovery) -> Vec<(String, Strin
 pub(super) struct Taken {
     pub(super) path: String,
     pub(super) kind: ArtefactKind,
+    pub(super) class: Class,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -191,6 +192,7 @@ pub(super) struct Sink {
     pub(super) owner_guardian: Option<Digest>,
     pub(super) files: Vec<Taken>,
     pub(super) fail_after_parts: Option<usize>,
+    pub(super) watched: Vec<u8>,
     open: bool,
     short: bool,
     digest: DigestBuilder,
@@ -214,10 +216,9 @@ impl CaptureSink for Sink {
 
     fn begin_file(&mut self, path: &str, kind: ArtefactKind, class: Class) -> Result<(), SinkError> {
         assert!(!self.open && self.begun > 0, "{path} begins inside another file or before the VM");
-        assert_eq!(class, Class::Machine);
         (self.open, self.short) = (true, false);
         self.digest = DigestBuilder::default();
-        self.files.push(Taken { path: path.to_owned(), kind, bytes: Vec::new() });
+        self.files.push(Taken { path: path.to_owned(), kind, class, bytes: Vec::new() });
         Ok(())
     }
 
@@ -237,13 +238,17 @@ impl CaptureSink for Sink {
         assert!(std::mem::take(&mut self.open), "no file is open");
         Ok(std::mem::take(&mut self.digest).finish())
     }
+
+    fn watch(&mut self, watched: Vec<u8>) {
+        self.watched = watched;
+    }
 }
 
 /// Checks that the sink got the files of `vm` byte by byte, in order.
 pub(super) fn check_exact(sink: &Sink, vm: &FoundVm) {
     assert_eq!(sink.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), paths(vm));
     for (taken, found) in sink.files.iter().zip(&vm.files) {
-        assert_eq!(taken.kind, found.kind);
+        assert_eq!((taken.kind, taken.class), (found.kind, Class::Machine));
         assert!(taken.bytes == fs::read(&found.location).unwrap(), "{} differs", taken.path);
     }
 }
