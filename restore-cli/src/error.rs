@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use lifeboat_disk::DiskError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
+use lifeboat_recover::RecoverError;
 use lifeboat_schema::Exit;
 use lifeboat_vault::key::KeyError;
 use lifeboat_vault::seal::SealError;
@@ -100,5 +102,39 @@ impl From<RestoreError> for CliError {
             _ => Exit::Failed,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<DiskError> for CliError {
+    fn from(error: DiskError) -> Self {
+        let exit = match &error {
+            DiskError::Vhdx { .. } | DiskError::Vhd { .. } | DiskError::ParentChanged { .. } => Exit::Damage,
+            DiskError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Usage,
+            DiskError::NotAFile { .. } | DiskError::Empty { .. } | DiskError::ParentNotFound { .. } => {
+                Exit::Usage
+            }
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<RecoverError> for CliError {
+    fn from(error: RecoverError) -> Self {
+        let exit = match &error {
+            RecoverError::Exists { .. }
+            | RecoverError::NoRoom { .. }
+            | RecoverError::OtherPartial { .. }
+            | RecoverError::NoSuchPath { .. }
+            | RecoverError::NotAFolder { .. } => Exit::Usage,
+            RecoverError::FileSystem { .. } => Exit::Damage,
+            RecoverError::Interrupted { .. } => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        let text = error.to_string();
+        // Most messages tell their cause already.
+        let cause = cause.filter(|cause| !text.contains(cause.trim_start_matches(": "))).unwrap_or_default();
+        Self::new(exit, format!("{text}{cause}"))
     }
 }

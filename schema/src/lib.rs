@@ -15,6 +15,7 @@ mod host_version;
 mod id;
 mod policy;
 mod record;
+mod recover;
 mod report;
 mod time;
 mod vm;
@@ -41,6 +42,10 @@ pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
+pub use recover::{
+    ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,
+    RecoverWay, RecoveredVolume, VolumeEntry, WayKind, WayStanding, WrittenOutput,
+};
 pub use report::{
     CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
     RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use lifeboat_config::Config;
 use lifeboat_schema::{
-    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RestorePlan,
-    RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
+    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RecoverPlan,
+    RecoverReport, RestorePlan, RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead,
+    VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -20,7 +21,7 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 15] = [
+    let all: [(&'static str, Schema); 17] = [
         ("agent-config.json", schema_for!(Config)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
@@ -29,6 +30,8 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("init-report.json", schema_for!(InitReport)),
         ("names-body.json", schema_for!(NamesBody)),
         ("record.json", schema_for!(Record)),
+        ("recover-plan.json", schema_for!(RecoverPlan)),
+        ("recover-report.json", schema_for!(RecoverReport)),
         ("restore-plan.json", schema_for!(RestorePlan)),
         ("restore-report.json", schema_for!(RestoreReport)),
         ("run-report.json", schema_for!(RunReport)),

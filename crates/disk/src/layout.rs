@@ -144,7 +144,12 @@ fn read_tables<F: ReadAt>(
         let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let (there, missing) = buffer.split_at_mut(length);
         missing.fill(0);
-        if there.is_empty() { Ok(()) } else { disk.read_exact_at(offset, there) }
+        // The start of the disk was read before. Elsewhere a part that cannot be read (a VHDX cut short) costs the table
+        // that stands there, not the other one.
+        if !there.is_empty() && disk.read_exact_at(offset, there).is_err() {
+            there.fill(0);
+        }
+        Ok(())
     };
     let read_as = |size_bytes: u64, sector_bytes: Option<u32>| match sector_bytes {
         Some(sector_bytes) => PartitionTables::read(size_bytes, sector_bytes, read),

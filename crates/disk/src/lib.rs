@@ -15,6 +15,8 @@ mod error;
 mod files;
 #[cfg(feature = "fixtures")]
 pub mod fixtures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspect;
 mod layout;
 mod open;

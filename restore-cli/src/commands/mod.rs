@@ -1,8 +1,10 @@
 //! The commands, one file each: arguments whose doc comments are the help, and a function.
 
 mod check;
+mod disk;
 mod host;
 mod init;
+mod recover;
 mod restore;
 mod snapshots;
 mod vms;
@@ -44,6 +46,11 @@ enum Command {
     Restore(restore::Restore),
     /// Checks the vault: signatures, chains, objects, and with --read-data every byte.
     Check(check::Check),
+    /// Looks at disk images, without any key and without a vault.
+    #[command(subcommand)]
+    Disk(disk::Disk),
+    /// Opens BitLocker volumes when only the disks survive: plans, proves keys, decrypts, gets files. Needs no vault.
+    Recover(Box<recover::Recover>),
 }
 
 /// What every command gets.
@@ -53,13 +60,19 @@ pub(crate) struct Context {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
+    let context = Context { json: arguments.json, kit: arguments.kit };
+    // These work on local files alone, and stop in their own way when they are interrupted.
+    match &arguments.command {
+        Command::Disk(command) => return disk::run(&context, command),
+        Command::Recover(command) => return recover::run(&context, command),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(lifeboat_engine::blocking_threads())
         .enable_all()
         .build()
         .map_err(|error| CliError::new(Exit::Failed, format!("the program could not start: {error}")))?;
-    let context = Context { json: arguments.json, kit: arguments.kit };
     runtime.block_on(async {
         let command = async {
             match arguments.command {
@@ -69,6 +82,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Snapshots(command) => snapshots::run(&context, &command).await,
                 Command::Restore(command) => restore::run(&context, &command).await,
                 Command::Check(command) => check::run(&context, &command).await,
+                Command::Disk(command) => disk::run(&context, &command),
+                Command::Recover(command) => recover::run(&context, &command),
             }
         };
         tokio::select! {

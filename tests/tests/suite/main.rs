@@ -14,6 +14,8 @@ mod impostor;
 mod life;
 // Recovery with stock tools only.
 mod recipe;
+// When only the disk survives: the real command on real and made disks.
+mod recover;
 // Who can open and write what.
 mod roles;
 // A real S3 service, when the environment names one.

@@ -68,3 +68,18 @@ fn a_reader_stays_inside_its_volume() {
     let outside = VolumeReader::new(vec![1, 2, 3, 4], u64::MAX, 5);
     assert_eq!(ReadAt::size_bytes(&outside), 0);
 }
+
+#[test]
+fn the_fuzz_target_bears_every_prefix_and_flip() {
+    let volume = bitlocker(VolumeOptions::default()).image;
+    let (parts, size) = gpt_disk(&[&volume[..1 << 20]]);
+    let disk = lifeboat_disk::fixtures::dynamic_vhdx(&parts[..3], size).to_bytes();
+    for length in (0..disk.len()).step_by(60_013) {
+        lifeboat_disk::fuzzing::image(&disk[..length]);
+    }
+    for place in (0..disk.len()).step_by(40_009) {
+        let mut disk = disk.clone();
+        disk[place] ^= 0xff;
+        lifeboat_disk::fuzzing::image(&disk);
+    }
+}

@@ -11,7 +11,7 @@ use lifeboat_tests::testfabric::{Fabric, FabricOptions, Mix, VmKind, VmPlan, VmT
 use tempfile::TempDir;
 
 /// Folder of our programs: `LIFEBOAT_BIN_DIR`, or where cargo builds them, after it has.
-fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         if let Some(folder) = std::env::var_os("LIFEBOAT_BIN_DIR") {

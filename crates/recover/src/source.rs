@@ -1,0 +1,185 @@
+//! Source disks and their BitLocker volumes, before any key.
+
+use std::path::{Path, PathBuf};
+
+use lifeboat_disk::{
+    DiskError, DiskLayout, DiskVolume, FveCapture, ImageFile, LocalFiles, ParentSearch, ReadAt, VirtualDisk,
+    VolumeReader, open_disk,
+};
+use lifeboat_fve as fve;
+
+/// An opened disk image with its layout.
+#[derive(Debug)]
+pub struct SourceDisk<F> {
+    /// The file that was named.
+    pub path: PathBuf,
+    /// The disk.
+    pub disk: VirtualDisk<F>,
+    /// Its volumes.
+    pub layout: DiskLayout,
+}
+
+impl SourceDisk<ImageFile> {
+    /// Opens an image file of this machine, read-only, with its parents.
+    ///
+    /// # Errors
+    /// As [`open_disk`] and [`DiskLayout::read`].
+    pub fn open(path: &Path, search: &ParentSearch) -> Result<Self, DiskError> {
+        Self::new(path, open_disk(&LocalFiles, path, search)?)
+    }
+}
+
+impl<F: ReadAt> SourceDisk<F> {
+    /// Takes an opened disk.
+    ///
+    /// # Errors
+    /// As [`DiskLayout::read`].
+    pub fn new(path: &Path, disk: VirtualDisk<F>) -> Result<Self, DiskError> {
+        let layout = DiskLayout::read(&disk)?;
+        Ok(Self { path: path.to_owned(), disk, layout })
+    }
+}
+
+/// Which volume: of which disk, with which number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumePlace {
+    /// Index of the disk among those given, from 0.
+    pub disk: usize,
+    /// Number of the volume on that disk, from 1.
+    pub number: u32,
+}
+
+/// Bytes of a volume that are searched at once.
+const SEARCH_BYTES: usize = 1 << 20;
+/// Different metadata regions that a search keeps: three copies, and some that differ.
+const MAX_FOUND_REGIONS: usize = 12;
+
+/// Makes the first sector that metadata of Windows 7 and later belongs to, for a volume that lost its own.
+fn head_for(metadata: &fve::Metadata) -> Vec<u8> {
+    const METADATA_PLACES: usize = 160;
+    let mut head = vec![0; 512];
+    // Windows relocates 8 KiB: 16 sectors of 512 bytes, or two of 4096.
+    let sector_bytes: u16 = if metadata.virtualized_sectors == 2 { 4096 } else { 512 };
+    head[3..11].copy_from_slice(&fve::layout::FVE_SIGNATURE);
+    head[11..13].copy_from_slice(&sector_bytes.to_le_bytes());
+    head[13] = 8;
+    head[METADATA_PLACES..METADATA_PLACES + 16].copy_from_slice(&fve::layout::INFORMATION_OFFSET_GUID);
+    for (place, offset) in head[METADATA_PLACES + 16..].chunks_mut(8).zip(metadata.metadata_offsets) {
+        place.copy_from_slice(&offset.to_le_bytes());
+    }
+    head
+}
+
+/// Metadata of a volume from elsewhere: a capture in a backup replaces destroyed copies on the disk.
+#[derive(Clone, Debug, Default)]
+pub struct CapturedMetadata {
+    /// The first sector of the volume, when known.
+    pub head: Vec<u8>,
+    /// Metadata regions, of one or more generations, the best first.
+    pub regions: Vec<Vec<u8>>,
+}
+
+impl CapturedMetadata {
+    /// Takes what a backup captured.
+    #[must_use]
+    pub fn of(capture: &FveCapture) -> Self {
+        let regions = capture.regions.iter().filter(|region| region.is_good());
+        Self { head: capture.head.clone(), regions: regions.map(|region| region.bytes.clone()).collect() }
+    }
+
+    /// Searches a volume for metadata copies, for one whose first sector is destroyed: reads until three places with
+    /// whole copies were found, or to the end. `advanced` is told the bytes read. What cannot be read is passed over.
+    #[must_use]
+    pub fn search<F: ReadAt>(
+        source: &SourceDisk<F>,
+        volume: &DiskVolume,
+        mut advanced: impl FnMut(u64),
+    ) -> Self {
+        let reader = volume.reader(&source.disk);
+        let size = ReadAt::size_bytes(&reader);
+        let (mut found, mut places) = (Self::default(), 0);
+        for start in (0..size).step_by(SEARCH_BYTES) {
+            let bytes = reader.read_up_to(start, SEARCH_BYTES).unwrap_or_default();
+            for place in fve::find_metadata(start, &bytes) {
+                let region = reader.read_up_to(place, fve::layout::METADATA_REGION_BYTES as usize);
+                let Ok(region) = region else { continue };
+                if fve::Metadata::parse(&region).is_ok_and(|metadata| metadata.is_at(place)) {
+                    places += 1;
+                    if !found.regions.contains(&region) && found.regions.len() < MAX_FOUND_REGIONS {
+                        found.regions.push(region);
+                    }
+                }
+            }
+            advanced(bytes.len() as u64);
+            if places >= fve::layout::METADATA_COPIES {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Parses the regions; damaged ones are left out.
+    #[must_use]
+    pub fn generations(&self) -> Vec<fve::Metadata> {
+        self.regions.iter().filter_map(|region| fve::Metadata::parse(region).ok()).collect()
+    }
+}
+
+/// A BitLocker volume on a disk, locked.
+pub struct LockedVolume<'d, F> {
+    /// Which one.
+    pub place: VolumePlace,
+    /// Where it lies.
+    pub volume: &'d DiskVolume,
+    /// The disk that it lies on.
+    pub source: &'d SourceDisk<F>,
+    /// Whether the metadata comes from a capture, because all copies on the disk are destroyed.
+    pub uses_capture: bool,
+    fve: fve::Volume<VolumeReader<&'d VirtualDisk<F>>>,
+}
+
+impl<'d, F: ReadAt> LockedVolume<'d, F> {
+    /// Opens the metadata of a volume; where no copy on the disk can be used, that of a capture.
+    ///
+    /// # Errors
+    /// As [`fve::Volume::open`].
+    pub fn open(
+        source: &'d SourceDisk<F>,
+        disk: usize,
+        volume: &'d DiskVolume,
+        captured: Option<&CapturedMetadata>,
+    ) -> Result<Self, fve::Error> {
+        let place = VolumePlace { disk, number: volume.number };
+        let reader = || volume.reader(&source.disk);
+        let (fve, uses_capture) = match (fve::Volume::open(reader()), captured) {
+            (Ok(fve), _) => (fve, false),
+            (Err(error), Some(captured)) => {
+                let Some(metadata) = captured.generations().into_iter().next() else { return Err(error) };
+                let own_head = reader().read_up_to(0, 512).unwrap_or_default();
+                let heads = [own_head, captured.head.clone(), head_for(&metadata)];
+                let head = heads.into_iter().find(|head| fve::BootSector::parse(head).is_ok());
+                let Some(head) = head else { return Err(error) };
+                (fve::Volume::open_with(reader(), &head, metadata)?, true)
+            }
+            (Err(error), None) => return Err(error),
+        };
+        Ok(Self { place, volume, source, uses_capture, fve })
+    }
+
+    /// Returns the volume for the format crate.
+    #[must_use]
+    pub fn fve(&self) -> &fve::Volume<VolumeReader<&'d VirtualDisk<F>>> {
+        &self.fve
+    }
+
+    /// Returns the bytes that the volume should have, by partition table or metadata, whichever says more.
+    #[must_use]
+    pub fn stated_bytes(&self) -> u64 {
+        let metadata = self.fve.metadata();
+        let by_metadata = match metadata.current_state {
+            fve::ConversionState::ENCRYPTED => metadata.state_offset,
+            _ => 0,
+        };
+        self.volume.size_bytes.max(by_metadata)
+    }
+}

@@ -1,0 +1,17 @@
+//! Recovery from disks alone, through the library.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it skipped"
+)]
+
+// Files out of a decrypted NTFS.
+mod browse;
+// Decryption to files: equal, resumable, cancellable, as far as a cut image goes.
+mod decrypt;
+// Volumes made for tests.
+mod fixture;
+// Disks that lie.
+mod hostile;
+// Keys, proofs, several disks, captured metadata.
+mod unlock;
