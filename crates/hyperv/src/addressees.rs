@@ -2,14 +2,29 @@
 //!
 //! Nothing secret is needed for it, and nothing here is fatal: a VM key protector in an unknown form is captured all the same.
 
+use std::cell::RefCell;
+
 use lifeboat_key_protector::protector::Wrapping;
 use lifeboat_key_protector::{
     AlgorithmRegistry, Certificate, Check, Corruption, Error, Evidence, KeyProtector, Verification,
+    VerificationMemo,
 };
 use lifeboat_schema::{Addressees, CertificateEntry, Digest, GuardianEntry, SignatureState, Time};
 
+thread_local! {
+    /// What this thread knows of certificates and of the value that it read last. The VMs of a host name the same few
+    /// guardians, and the last known good value often is the current one.
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Known {
+    memo: VerificationMemo,
+    last: Option<(Digest, Read)>,
+}
+
 /// What was read of a VM key protector.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Read {
     /// SHA-256 thumbprint of the signing certificate of its only owner.
     pub(crate) owner: Option<Digest>,
@@ -23,6 +38,18 @@ pub(crate) struct Read {
 
 /// Reads a VM key protector.
 pub(crate) fn read(bytes: &[u8]) -> Read {
+    let digest = Digest::of(bytes);
+    KNOWN.with_borrow_mut(|known| match &known.last {
+        Some((last, read)) if *last == digest => read.clone(),
+        _ => {
+            let read = read_anew(bytes, &mut known.memo);
+            known.last = Some((digest, read.clone()));
+            read
+        }
+    })
+}
+
+fn read_anew(bytes: &[u8], memo: &mut VerificationMemo) -> Read {
     let protector = match KeyProtector::parse(bytes) {
         Ok(protector) => protector,
         Err(error) => {
@@ -35,7 +62,7 @@ pub(crate) fn read(bytes: &[u8]) -> Read {
         Ok(owner) => (Some(sha256(&owner.signing_certificate)), None),
         Err(error) => (None, Some(format!("names no single owner: {error}"))),
     };
-    let signatures = signatures(&protector.verify(&AlgorithmRegistry::builtin()));
+    let signatures = signatures(&protector.verify_remembering(&AlgorithmRegistry::builtin(), memo));
     if signatures == SignatureState::Invalid {
         remark = Some("has a signature that does not verify: it was altered, or is damaged".to_owned());
     }

@@ -43,5 +43,5 @@ pub use crate::protector::{KeyProtector, Wrapping, WrappingId};
 pub use crate::saved::{SavedForm, SavedKeyProtector};
 pub use crate::unwrap::UnwrappedTransportKey;
 pub use crate::value::Encoding;
-pub use crate::verify::{Check, MetadataVerification, Unchecked, Verification};
+pub use crate::verify::{Check, MetadataVerification, Unchecked, Verification, VerificationMemo};
 pub use crate::write::{AlgorithmSuite, EncodeOptions, GuardianKeys, KeyProtectorTemplate};

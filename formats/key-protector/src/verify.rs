@@ -6,8 +6,12 @@
 //!
 //! Nothing is decided here: whether an unknown algorithm is bad news depends on what the caller is about to do.
 
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use rsa::sha2::{Digest as _, Sha256};
 
 use crate::algorithm::{AlgorithmRegistry, Evidence};
 use crate::certificate::Certificate;
@@ -128,15 +132,99 @@ impl Verification {
     }
 }
 
+/// Most answers and keys that a [`VerificationMemo`] keeps. A fabric has a handful of guardians; beyond this it
+/// begins anew.
+const MAX_REMEMBERED: usize = 1024;
+
+/// What was found out about certificates, for the next key protector.
+///
+/// The key protectors of a fabric name the same few owners and guardians: their certificates are checked once.
+/// Belongs to one [`AlgorithmRegistry`].
+#[derive(Default)]
+pub struct VerificationMemo {
+    /// Answers, by SHA-256 of everything that they rest on.
+    checks: BTreeMap<[u8; 32], Check>,
+    /// Public keys, by SHA-256 of their certificates.
+    keys: BTreeMap<[u8; 32], rsa::PublicKey>,
+}
+
+impl VerificationMemo {
+    /// Checks a signature over a certificate, or recalls the answer.
+    fn certificate(
+        &mut self,
+        registry: &AlgorithmRegistry,
+        signer: &Certificate,
+        certificate: &Certificate,
+        signature: &Signature,
+    ) -> Check {
+        let mut question = Sha256::new();
+        question.update(signer.sha256().0);
+        question.update(certificate.sha256().0);
+        // Of the parts only the last has no fixed or stated length.
+        question.update((signature.algorithm.uri.len() as u64).to_le_bytes());
+        question.update(signature.algorithm.uri.as_bytes());
+        question.update([u8::from(signature.algorithm.has_parameters)]);
+        question.update(&signature.value);
+        let question: [u8; 32] = question.finalize().into();
+        if let Some(check) = self.checks.get(&question) {
+            return check.clone();
+        }
+        let check = self.signature(registry, signer, certificate.der(), signature);
+        if self.checks.len() >= MAX_REMEMBERED {
+            self.checks.clear();
+        }
+        self.checks.insert(question, check.clone());
+        check
+    }
+
+    fn signature(
+        &mut self,
+        registry: &AlgorithmRegistry,
+        signer: &Certificate,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Check {
+        let entry = match registry.signature(&signature.algorithm) {
+            Ok(entry) => entry,
+            Err(error) => return Check::NotChecked(Unchecked::from_lookup(error)),
+        };
+        if self.keys.len() >= MAX_REMEMBERED {
+            self.keys.clear();
+        }
+        let public_key = match self.keys.entry(signer.sha256().0) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => match signer.public_key() {
+                Ok(key) => vacant.insert(key),
+                Err(_) => return Check::NotChecked(Unchecked::PublicKey),
+            },
+        };
+        if entry.scheme.verify(public_key, message, &signature.value) {
+            Check::Valid { evidence: entry.evidence }
+        } else {
+            Check::Invalid
+        }
+    }
+}
+
 impl KeyProtector {
     /// Checks every signature that needs no secret.
     #[must_use]
     pub fn verify(&self, registry: &AlgorithmRegistry) -> Verification {
+        self.verify_remembering(registry, &mut VerificationMemo::default())
+    }
+
+    /// Like [`verify`](Self::verify), with the certificates of earlier key protectors remembered.
+    #[must_use]
+    pub fn verify_remembering(
+        &self,
+        registry: &AlgorithmRegistry,
+        memo: &mut VerificationMemo,
+    ) -> Verification {
         let guardian = self.guardian_signature();
         let signer = self.wrapping(guardian.wrapping_id);
         let guardian_signature = match (signer, self.signed_bytes()) {
             (Some(signer), Ok(signed)) => {
-                check_signature(registry, &signer.signing_certificate, signed, &guardian.signature)
+                memo.signature(registry, &signer.signing_certificate, signed, &guardian.signature)
             }
             (_, Err(error)) => Check::NotChecked(Unchecked::Canonicalization(error)),
             (None, _) => Check::Invalid,
@@ -147,7 +235,7 @@ impl KeyProtector {
             wrappings: self
                 .wrappings()
                 .iter()
-                .map(|wrapping| self.verify_wrapping(registry, wrapping))
+                .map(|wrapping| self.verify_wrapping(registry, wrapping, memo))
                 .collect(),
             owners: self.owners().count(),
         }
@@ -160,20 +248,25 @@ impl KeyProtector {
         Verification { transport_key_signature, ..self.verify(registry) }
     }
 
-    fn verify_wrapping(&self, registry: &AlgorithmRegistry, wrapping: &Wrapping) -> WrappingVerification {
+    fn verify_wrapping(
+        &self,
+        registry: &AlgorithmRegistry,
+        wrapping: &Wrapping,
+        memo: &mut VerificationMemo,
+    ) -> WrappingVerification {
         let signing_certificate = match self.wrapping(wrapping.parent_id) {
-            Some(parent) => check_signature(
+            Some(parent) => memo.certificate(
                 registry,
                 &parent.signing_certificate,
-                wrapping.signing_certificate.der(),
+                &wrapping.signing_certificate,
                 &wrapping.signing_certificate_signature,
             ),
             None => Check::Invalid,
         };
-        let encryption_certificate = check_signature(
+        let encryption_certificate = memo.certificate(
             registry,
             &wrapping.signing_certificate,
-            wrapping.encryption_certificate.der(),
+            &wrapping.encryption_certificate,
             &wrapping.encryption_certificate_signature,
         );
         WrappingVerification { id: wrapping.id, signing_certificate, encryption_certificate }
@@ -260,16 +353,5 @@ fn check_signature(
     message: &[u8],
     signature: &Signature,
 ) -> Check {
-    let entry = match registry.signature(&signature.algorithm) {
-        Ok(entry) => entry,
-        Err(error) => return Check::NotChecked(Unchecked::from_lookup(error)),
-    };
-    let Ok(public_key) = signer.public_key() else {
-        return Check::NotChecked(Unchecked::PublicKey);
-    };
-    if entry.scheme.verify(&public_key, message, &signature.value) {
-        Check::Valid { evidence: entry.evidence }
-    } else {
-        Check::Invalid
-    }
+    VerificationMemo::default().signature(registry, signer, message, signature)
 }
