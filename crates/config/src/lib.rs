@@ -99,7 +99,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { bundle_mebibytes: 4, compression_level: 1, threads: 0, uploads: 4 }
+        Self { bundle_mebibytes: 2, compression_level: 1, threads: 0, uploads: 4 }
     }
 }
 

@@ -46,7 +46,7 @@ pub struct SnapshotOptions {
 impl Default for SnapshotOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { bundle_bytes: 4 << 20, seal: SealOptions::default(), threads, uploads: 4 }
+        Self { bundle_bytes: 2 << 20, seal: SealOptions::default(), threads, uploads: 4 }
     }
 }
 
@@ -203,6 +203,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     // An upload that failed is why sealing was told to stop.
     let mut stored = uploaded?;
     let outcome = sealed?;
+    drop(spare);
 
     let mut standing = plan.standing;
     let mut freshened = plan.freshened;
