@@ -3,6 +3,7 @@
 //!
 //! A check goes on past the first bad block and names everything that it finds. It repairs nothing.
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use lifeboat_schema::{
     Severity, SnapshotBody, WriterId,
 };
 
-use crate::fetch::{self, member};
+use crate::fetch::{self, MAX_OBJECT_IN_MEMORY_BYTES, member};
 use crate::ledger::Standing;
 use crate::policy::PolicyChain;
 use crate::seal::{Header, Identities, MemberRef, ObjectKey, Opener, SealError};
@@ -79,14 +80,22 @@ struct Target {
     writer: WriterId,
     entry: ObjectEntry,
     record: Arc<Record>,
+    record_id: Digest,
     /// How many recipients its header must have, where the policy is known.
     recipients: Option<usize>,
     /// Whether the record's predecessor is there, so that this record is surely the first to name it.
     first_is_known: bool,
 }
 
-/// Members that bodies state of one bundle, by digest, with how often each place is stated.
+/// Members that bodies state of each bundle, by the offset of their frames.
 type Expected = HashMap<(WriterId, Digest), BTreeMap<u64, MemberRef>>;
+
+/// What bodies state, by writer, `seq` and record id: of two that contradict each other the older one stands, in
+/// whatever order their bodies were read.
+type Statements = BTreeMap<(WriterId, u64, Digest), Vec<Stated>>;
+
+/// Objects of one record by name: a record may name as many as 16 MiB hold, and each part is looked up.
+type Objects<'a> = HashMap<Digest, &'a ObjectEntry>;
 
 impl Vault {
     /// Checks everything that `ledgers` name. What the ledgers themselves found is part of the report.
@@ -107,7 +116,7 @@ impl Vault {
         };
         let targets = targets(ledgers);
         report.objects = targets.len() as u64;
-        report.object_bytes = targets.values().map(|target| target.entry.size).sum();
+        report.object_bytes = total(targets.values());
         let present = self.compare_listing(ledgers, &targets, &mut report).await?;
 
         let keyed = !options.identities.is_empty();
@@ -122,27 +131,40 @@ impl Vault {
         if options.read_data {
             to_read.extend(&bundles);
         }
-        observer.planned(to_read.len() as u64, to_read.iter().map(|t| t.entry.size).sum());
+        observer.planned(to_read.len() as u64, total(to_read.iter().copied()));
 
         let options = Arc::new(options);
         let mut expected = Expected::new();
-        let mut artefacts: Vec<(WriterId, Stated)> = Vec::new();
+        let mut statements = Statements::new();
         if options.read_data || keyed {
             let outcomes =
                 self.read_all(bodies, &options, &Arc::new(Expected::new()), observer, &mut report).await?;
             for outcome in outcomes {
                 for stated in outcome.artefacts {
-                    expect_parts(&outcome.writer, &stated, &mut expected, &mut report.findings);
-                    artefacts.push((outcome.writer.clone(), stated));
+                    let record = (outcome.writer.clone(), stated.record.seq, stated.record_id);
+                    statements.entry(record).or_default().push(stated);
                 }
+            }
+            for ((writer, ..), stated) in &mut statements {
+                let Some(record) = stated.first().map(|first| Arc::clone(&first.record)) else { continue };
+                let objects = objects(&record);
+                stated.retain(|stated| {
+                    expect_parts(writer, stated, &objects, &mut expected)
+                        .map_err(|finding| report.findings.push(finding))
+                        .is_ok()
+                });
             }
         }
         if options.read_data {
             self.read_all(bundles, &options, &Arc::new(expected), observer, &mut report).await?;
             let broken: BTreeSet<String> =
                 report.findings.iter().map(|finding| finding.place.clone()).collect();
-            for (writer, stated) in &artefacts {
-                self.check_artefact(writer, stated, &options, &broken, &mut report).await?;
+            for ((writer, ..), stated) in &statements {
+                let Some(first) = stated.first() else { continue };
+                let objects = objects(&first.record);
+                for stated in stated {
+                    self.check_artefact(writer, stated, &objects, &options, &broken, &mut report).await?;
+                }
             }
         }
         report.findings.sort_by(|a, b| (b.severity, &a.place, &a.code).cmp(&(a.severity, &b.place, &b.code)));
@@ -219,15 +241,14 @@ impl Vault {
         &self,
         writer: &WriterId,
         stated: &Stated,
+        objects: &Objects<'_>,
         options: &CheckOptions,
         broken: &BTreeSet<String>,
         report: &mut CheckReport,
     ) -> Result<(), VaultError> {
         let artefact = &stated.artefact;
         let reads = |identity: &&RoleIdentity| artefact.class.roles().contains(&identity.role);
-        let entries: HashMap<Digest, &ObjectEntry> =
-            stated.record.objects.iter().map(|o| (o.name, o)).collect();
-        let Some(owner) = artefact.parts.first().and_then(|part| entries.get(&part.object)).map(|e| &e.owner)
+        let Some(owner) = artefact.parts.first().and_then(|part| objects.get(&part.object)).map(|e| &e.owner)
         else {
             return Ok(());
         };
@@ -242,13 +263,25 @@ impl Vault {
         if artefact.parts.len() > 1 {
             let mut hasher = lifeboat_schema::DigestBuilder::default();
             for part in &artefact.parts {
-                let Some(entry) = entries.get(&part.object) else { return Ok(()) };
-                hasher.update(&self.read_member(writer, entry, part, &identity.identities).await?);
+                let Some(entry) = objects.get(&part.object) else { return Ok(()) };
+                match self.read_member(writer, entry, part, &identity.identities).await {
+                    Ok(content) => hasher.update(&content),
+                    // What one writer stated ends nobody else's check.
+                    Err(error @ (VaultError::Damaged { .. } | VaultError::Seal(_))) => {
+                        report.findings.push(damage(
+                            "artefact-unreadable",
+                            stated.place(),
+                            format!("a part of it in bundle {} is not to be had: {error}", part.object),
+                        ));
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if hasher.finish() != artefact.digest {
                 report.findings.push(damage(
                     "artefact-digest",
-                    format!("{} of record {}", artefact.path, stated.record.seq),
+                    stated.place(),
                     "its parts together do not have the digest that its body states",
                 ));
                 return Ok(());
@@ -268,6 +301,14 @@ impl Vault {
     ) -> Result<Vec<Outcome>, VaultError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let reads = targets.into_iter().map(|target| async move {
+            // Checked here although the listing showed this size: who writes the record may have put the object.
+            if target.entry.size > MAX_OBJECT_IN_MEMORY_BYTES {
+                let what = format!(
+                    "the record gives it {} bytes, and an object has at most {MAX_OBJECT_IN_MEMORY_BYTES}: it was not read",
+                    target.entry.size
+                );
+                return Ok((target, Err(what)));
+            }
             let bytes = match self
                 .store
                 .read(&object_path(&target.writer, &target.entry.name), target.entry.size)
@@ -301,7 +342,7 @@ impl Vault {
         while let Some(outcome) = stream.try_next().await? {
             observer.object_done(outcome.bytes);
             report.objects_read += 1;
-            report.bytes_read += outcome.bytes;
+            report.bytes_read = report.bytes_read.saturating_add(outcome.bytes);
             report.objects_opened += u64::from(outcome.opened);
             report.findings.extend(outcome.findings.iter().cloned());
             outcomes.push(outcome);
@@ -322,7 +363,26 @@ struct Outcome {
 /// An artefact as a body states it.
 struct Stated {
     record: Arc<Record>,
+    record_id: Digest,
+    /// The body that states it.
+    body: Digest,
     artefact: ArtefactEntry,
+}
+
+impl Stated {
+    /// Says which artefact it is, for findings.
+    fn place(&self) -> String {
+        format!("{} of record {}", self.artefact.path, self.record.seq)
+    }
+}
+
+/// Bytes of all of them. Each size is a writer's word, so the sum may be past every number.
+fn total<'a>(targets: impl Iterator<Item = &'a Target>) -> u64 {
+    targets.map(|target| target.entry.size).fold(0, u64::saturating_add)
+}
+
+fn objects(record: &Record) -> Objects<'_> {
+    record.objects.iter().map(|object| (object.name, object)).collect()
 }
 
 /// All objects that records with a valid signature name, whatever their standing.
@@ -340,6 +400,7 @@ fn targets(ledgers: &Ledgers) -> BTreeMap<(WriterId, Digest), Target> {
                     writer: ledger.writer.clone(),
                     entry: entry.clone(),
                     record: Arc::clone(&shared),
+                    record_id: record.signed.name.id,
                     recipients: recipients(&ledgers.policies, &shared, entry),
                     first_is_known,
                 });
@@ -384,15 +445,18 @@ fn foreign(place: &str, what: &str) -> Finding {
     )
 }
 
-/// Notes where the parts of an artefact must be, and finds statements that cannot be true.
-fn expect_parts(writer: &WriterId, stated: &Stated, expected: &mut Expected, findings: &mut Vec<Finding>) {
+/// Notes where the parts of an artefact must be. A statement that cannot be true is damage of the body that
+/// makes it: it replaces nothing that was stated before, and the artefact is followed no further.
+fn expect_parts(
+    writer: &WriterId,
+    stated: &Stated,
+    objects: &Objects<'_>,
+    expected: &mut Expected,
+) -> Result<(), Finding> {
     let artefact = &stated.artefact;
-    let mut wrong = |what: String| {
-        findings.push(damage(
-            "body-contradiction",
-            format!("{} of record {}", artefact.path, stated.record.seq),
-            what,
-        ));
+    let wrong = |what: String| {
+        let place = object_path(writer, &stated.body).to_string();
+        Err(damage("body-contradiction", place, format!("{}: {what}", stated.place())))
     };
     let total = artefact.parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
     if total != Some(artefact.size) {
@@ -404,19 +468,24 @@ fn expect_parts(writer: &WriterId, stated: &Stated, expected: &mut Expected, fin
         return wrong("its one part has another digest than the whole".to_owned());
     }
     for part in &artefact.parts {
-        let named = stated.record.objects.iter().find(|object| object.name == part.object);
+        let named = objects.get(&part.object);
         if named.is_none_or(|object| object.content != Content::Bundle || object.class != artefact.class) {
-            wrong(format!(
-                "record {} names no bundle {} of class {}",
-                stated.record.seq, part.object, artefact.class
-            ));
-            continue;
+            return wrong(format!("its record names no bundle {} of class {}", part.object, artefact.class));
         }
-        let members = expected.entry((writer.clone(), part.object)).or_default();
-        if members.insert(part.offset, member(part)).is_some_and(|other| other != member(part)) {
-            wrong(format!("another body states another member at its offset {}", part.offset));
+        match expected.entry((writer.clone(), part.object)).or_default().entry(part.offset) {
+            MapEntry::Vacant(free) => {
+                free.insert(member(part));
+            }
+            MapEntry::Occupied(taken) if *taken.get() == member(part) => {}
+            MapEntry::Occupied(_) => {
+                return wrong(format!(
+                    "at offset {} of bundle {} it states another member than was stated before",
+                    part.offset, part.object
+                ));
+            }
         }
     }
+    Ok(())
 }
 
 /// Checks one object as far as the identities reach.
@@ -520,7 +589,12 @@ fn check_body(target: &Target, plaintext: &[u8], outcome: &mut Outcome) -> Resul
                 .vms
                 .into_iter()
                 .flat_map(|vm| vm.artefacts)
-                .map(|artefact| Stated { record: Arc::clone(&record), artefact })
+                .map(|artefact| Stated {
+                    record: Arc::clone(&record),
+                    record_id: target.record_id,
+                    body: entry.name,
+                    artefact,
+                })
                 .collect();
             body.head
         }
@@ -575,3 +649,6 @@ fn check_bundle(plaintext: &[u8], expected: &BTreeMap<u64, MemberRef>) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lifeboat_disk_head::DiskHead;
-use lifeboat_schema::{Digest, Role};
+use lifeboat_schema::{Class, Content, Digest, Record, Role, SnapshotBody};
 use lifeboat_tests::stage::{Stage, tiny_fabric};
 use lifeboat_tests::testfabric::{DiskFiles, FabricOptions, Planted};
+use lifeboat_vault::record::SignedRecord;
+use lifeboat_vault::seal::{Recipients, SealOptions, Sealer};
 use lifeboat_vault::store::Store;
+use lifeboat_vault::vault::{Memory, object_path};
+use lifeboat_vault::writer::object_entry;
 
 use crate::told;
 
@@ -69,6 +73,41 @@ impl Scene {
             .arg(out)
             .output()
             .expect("bash runs")
+    }
+}
+
+impl Scene {
+    /// The host's next record: all its VMs have one name, and it no longer has the subject of the VM `gone`,
+    /// though it still names the body that describes it.
+    async fn all_named(&self, name: &str, gone: &str) {
+        let (vault, host) = (&self.stage.vault, &self.stage.hosts[0]);
+        let ledgers = vault.ledgers(&Memory::default()).await.expect("ledgers");
+        let newest = ledgers.writers[&host.id].newest().expect("a record").signed.clone();
+        let owner = self.stage.policies().await.newest().expect("a policy").terms.owners[0].clone();
+        let recipients = Recipients::parse(&owner.recipients_of(Class::Metadata)).expect("recipients");
+        let identities = self.stage.identity(Role::Restore);
+        let mut record =
+            Record { seq: newest.name.seq + 1, prev: Some(newest.name.id), ..newest.record.clone() };
+        for object in record.objects.iter_mut().filter(|object| object.content == Content::Body) {
+            let mut body: SnapshotBody =
+                vault.read_body(&newest.record, object, &identities).await.expect("a body");
+            for vm in &mut body.vms {
+                name.clone_into(&mut vm.vm.name);
+                if vm.vm.vm_id == gone {
+                    record.subjects.remove(&vm.subject);
+                }
+            }
+            let json = serde_json::to_vec(&body).expect("a body's text");
+            let sealed = Sealer::new(&SealOptions::default())
+                .and_then(|mut sealer| sealer.seal_body(&recipients, &json))
+                .expect("sealed");
+            *object = object_entry(&sealed, Content::Body, object.class, &owner.id, &object.recipients);
+            let path = object_path(&host.id, &object.name);
+            vault.store.create_object(&path, sealed.bytes.into()).await.expect("put");
+        }
+        assert_eq!(record.subjects.len() + 1, newest.record.subjects.len());
+        let signed = SignedRecord::sign(record, &host.key()).expect("a signature");
+        vault.put_record(&host.id, &signed).await.expect("committed");
     }
 }
 
@@ -148,6 +187,36 @@ async fn the_documented_script_brings_a_vm_back_byte_for_byte() {
     assert_eq!(heads, answers.vms.iter().map(|vm| vm.disks.len()).sum::<usize>(), "one head for each disk");
     assert!(recovered >= 3 * answers.vms.len(), "only {recovered} files of {} VMs", answers.vms.len());
     told(&format!("recipe: {recovered} files of {} VMs came back byte for byte", answers.vms.len()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_script_takes_an_id_where_a_name_is_not_enough() {
+    if let Some(tool) = missing_tool() {
+        return told(&format!("skipped: {tool} is not installed"));
+    }
+    let scene = Scene::set().await;
+    let id = scene.stage.vault.id.to_string();
+    let vms: Vec<&str> = scene.stage.fabric.answers().vms.iter().map(|vm| vm.vm_id.as_str()).collect();
+    scene.all_named("twin", vms[0]).await;
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let stops = |vm: &str, to: &str, says: &[&str]| {
+        let output = scene.recover(&id, vm, &out.path().join(to));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{vm}: {text}");
+        assert!(says.iter().all(|word| text.contains(word)), "{text}");
+        assert!(walk(&out.path().join(to)).is_empty(), "{vm}: files came back");
+        text
+    };
+    let text = stops("Twin", "by-name", &["several VMs", vms[1], vms[2]]);
+    assert!(!text.contains(vms[0]), "the record no longer has {}: {text}", vms[0]);
+    stops(vms[0], "gone", &["no VM of the newest record"]);
+    for (vm, written) in [(vms[1], vms[1].to_owned()), (vms[2], format!("{{{}}}", vms[2].to_uppercase()))] {
+        let to = out.path().join(vm);
+        let output = scene.recover(&id, &written, &to);
+        assert!(output.status.success(), "{written}: {}", String::from_utf8_lossy(&output.stderr));
+        let names = walk(&to);
+        assert!(names.iter().any(|path| path.to_string_lossy().to_lowercase().contains(vm)), "{names:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
