@@ -61,6 +61,21 @@ fn wrappings_must_form_chains_to_an_owner() {
 }
 
 #[test]
+fn what_was_remembered_of_one_hides_nothing_of_another() {
+    let sound = KeyProtector::parse(document().as_bytes()).unwrap();
+    let mut memo = VerificationMemo::default();
+    let fresh = sound.verify(&registry());
+    assert!(fresh.is_valid_without_transport_key());
+    for _ in 0..2 {
+        assert_eq!(sound.verify_remembering(&registry(), &mut memo), fresh);
+    }
+    let swapped = edit(&document(), 1, PARENT_1, "ParentWrappingId=\"2\"");
+    let swapped = KeyProtector::parse(swapped.as_bytes()).unwrap();
+    assert_eq!(swapped.verify_remembering(&registry(), &mut memo), swapped.verify(&registry()));
+    assert!(swapped.verify_remembering(&registry(), &mut memo).has_invalid());
+}
+
+#[test]
 fn second_owner_is_counted_and_not_believed() {
     let document = edit(&document(), 1, PARENT_1, "ParentWrappingId=\"2\"");
     let protector = KeyProtector::parse(document.as_bytes()).unwrap();
