@@ -4,6 +4,8 @@
 //! only a VM folder that is complete gets its own name. Nothing existing is overwritten. Registering the VM
 //! is left to a script and a person: see `runbook`.
 
+#[cfg(test)]
+mod fixture;
 mod plan;
 mod runbook;
 mod write;

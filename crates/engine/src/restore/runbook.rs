@@ -1,28 +1,46 @@
 //! The PowerShell script and the runbook that stand beside restored files.
 //!
-//! Text from a snapshot is data: in the script it stands only in single-quoted literals, and lines of the
-//! runbook cannot break out of their place.
+//! Text from a snapshot is data: in the script, which is ASCII, it stands only in single-quoted literals, and
+//! lines of the runbook cannot break out of their place.
 
 use std::io::{self, Write};
 
 use lifeboat_schema::{ArtefactKind, Grade, RestorePlan};
 
-/// A PowerShell literal: single quotes (also the typographic ones, which PowerShell takes for them) doubled,
-/// control characters replaced.
+/// A PowerShell literal of ASCII alone, of which nothing but the text can come.
+///
+/// Windows PowerShell reads a script without byte order mark in the system's code page, where bytes of one
+/// character may be a typographic quote, which it takes for a single one. So every other character stands as
+/// its number, in UTF-16 as PowerShell has it, and a control character as U+FFFD.
 fn literal(text: &str) -> String {
     let mut quoted = String::from("'");
+    let mut numbered = false;
     for c in text.chars() {
-        match c {
-            '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}' => {
-                quoted.push(c);
-                quoted.push(c);
+        match if c.is_control() { char::REPLACEMENT_CHARACTER } else { c } {
+            '\'' => quoted.push_str("''"),
+            c if c.is_ascii() => quoted.push(c),
+            c => {
+                numbered = true;
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    quoted.push_str(&format!("'+[char]0x{unit:04X}+'"));
+                }
             }
-            c if c.is_control() => quoted.push('\u{fffd}'),
-            c => quoted.push(c),
         }
     }
     quoted.push('\'');
-    quoted
+    if numbered { format!("({quoted})") } else { quoted }
+}
+
+/// Text between single quotes of a line that a person copies to a prompt, where it stands as it is.
+fn within_quotes(text: &str) -> String {
+    let mut doubled = String::new();
+    for c in line(text).chars() {
+        doubled.push(c);
+        if matches!(c, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
+            doubled.push(c);
+        }
+    }
+    doubled
 }
 
 /// Text for one line of Markdown.
@@ -271,7 +289,7 @@ fn write_registering(
     script: &str,
     choice: &str,
 ) -> io::Result<()> {
-    let call = line(script).replace('\'', "''");
+    let call = within_quotes(script);
     writeln!(out, "## {heading}\n")?;
     writeln!(out, "Copy {what} and the script `{}` to the host, then, as administrator:\n", line(script))?;
     writeln!(out, "    & '.\\{call}'{choice}             # compares, changes nothing")?;
@@ -313,13 +331,4 @@ fn write_files(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_snapshot_cannot_leave_its_literal() {
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\u{2019}; rm \n"), "'a\u{2019}\u{2019}; rm \u{fffd}'");
-        assert_eq!(line("a`b\nc"), "a'b\u{fffd}c");
-    }
-}
+mod tests;
