@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod fixture;
+mod names;
 mod plan;
 mod runbook;
 mod write;

@@ -13,6 +13,7 @@ use lifeboat_vault::fetch::{self, member};
 use lifeboat_vault::seal::{Identities, Opener};
 use lifeboat_vault::vault::{Vault, VaultError, object_path};
 
+use super::names::{checked_path, folder_names, names_beside};
 use super::runbook::{Runbook, Script};
 use super::{RestoreError, plan};
 use crate::inventory::Found;
@@ -103,7 +104,9 @@ pub async fn restore(
     options: &RestoreOptions,
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let folders = folder_names(chosen)?;
+    let folders = folder_names(
+        chosen.iter().map(|(found, _)| (found.entry.vm.name.as_str(), found.entry.vm.vm_id.as_str())),
+    );
     for folder in folders.iter().chain(&names_beside(&folders)) {
         let path = options.to.join(folder);
         if path.symlink_metadata().is_ok() {
@@ -412,13 +415,6 @@ fn compare_joined(target: &Target) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Names of script and runbook. VMs that are restored together share one of each: nobody reads through
-/// thousands of files at night.
-fn names_beside(folders: &[String]) -> [String; 2] {
-    let stem = if let [only] = folders { only } else { "restore" };
-    [format!("{stem}.ps1"), format!("{stem}.md")]
-}
-
 /// Writes script and runbook, gives everything its name, and tells what was restored.
 fn finish(
     chosen: &[(Found, String)],
@@ -488,123 +484,4 @@ fn private(options: &mut OpenOptions) {
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     #[cfg(not(unix))]
     let _ = options;
-}
-
-/// Longest segment that file systems take, less what a temporary name adds.
-const MAX_SEGMENT_BYTES: usize = 200;
-
-/// Deepest path of a file in a VM's folder.
-const MAX_SEGMENTS: usize = 8;
-
-/// Refuses paths that could leave the VM's folder, on any system.
-fn checked_path(path: &str) -> Result<PathBuf, RestoreError> {
-    let bad = |why| RestoreError::BadPath { path: path.chars().take(200).collect(), why };
-    let segments: Vec<&str> = path.split('/').collect();
-    if segments.len() > MAX_SEGMENTS {
-        return Err(bad("has too many folders"));
-    }
-    for segment in &segments {
-        if segment.is_empty() || matches!(*segment, "." | "..") {
-            return Err(bad("leaves its folder"));
-        }
-        if segment.len() > MAX_SEGMENT_BYTES {
-            return Err(bad("has a name that is too long"));
-        }
-        if segment.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c))
-            || segment.ends_with(['.', ' '])
-        {
-            return Err(bad("has characters that not every file system takes"));
-        }
-        if is_device_name(segment) {
-            return Err(bad("is the name of a device on Windows"));
-        }
-    }
-    Ok(segments.iter().collect())
-}
-
-/// Names that Windows gives to devices, with any extension.
-fn is_device_name(segment: &str) -> bool {
-    let stem = segment.split('.').next().unwrap_or_default().trim_end().to_lowercase();
-    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
-        || (stem.len() == 4
-            && (stem.starts_with("com") || stem.starts_with("lpt"))
-            && stem.as_bytes()[3].is_ascii_digit())
-}
-
-/// A folder name for each VM: its name as far as file systems take it, with its id where two would be one.
-fn folder_names(chosen: &[(Found, String)]) -> Result<Vec<String>, RestoreError> {
-    let plain: Vec<String> = chosen.iter().map(|(found, _)| safe_name(&found.entry.vm.name)).collect();
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for name in &plain {
-        *counts.entry(name.to_lowercase()).or_default() += 1;
-    }
-    chosen
-        .iter()
-        .zip(plain)
-        .map(|((found, _), name)| {
-            let id = safe_name(&found.entry.vm.vm_id);
-            // Beside `web` stand `web.md` and `web.ps1`: a VM of such a name gets its id too.
-            let lower = name.to_lowercase();
-            let unique = counts[&lower] == 1
-                && !name.is_empty()
-                && !lower.ends_with(".md")
-                && !lower.ends_with(".ps1");
-            let folder = match (unique, name.is_empty()) {
-                (true, _) => name,
-                (false, true) => id,
-                (false, false) => format!("{name} {id}"),
-            };
-            checked_path(&folder).map(|_| folder)
-        })
-        .collect()
-}
-
-fn safe_name(name: &str) -> String {
-    let replaced: String = name
-        .chars()
-        .map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c })
-        .take(80)
-        .collect();
-    let trimmed = replaced.trim().trim_end_matches('.').trim_start_matches('.').trim().to_owned();
-    if is_device_name(&trimmed) { format!("_{trimmed}") } else { trimmed }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_stay_in_their_folder() {
-        for bad in [
-            "",
-            "/etc/passwd",
-            "../x",
-            "a/../../x",
-            "a//b",
-            "a/.",
-            "C:\\x",
-            "a\\b",
-            "a:b",
-            "con",
-            "Virtual Machines/NUL.vmcx",
-            "com1.txt",
-            "x.",
-            "x ",
-            "a/b/c/d/e/f/g/h/i",
-            "a\u{0}b",
-            &"x".repeat(300),
-        ] {
-            assert!(checked_path(bad).is_err(), "{bad:?} was accepted");
-        }
-        assert!(checked_path("Virtual Machines/0A1B.vmcx").is_ok());
-    }
-
-    #[test]
-    fn folder_names_hold_nothing_that_leads_elsewhere() {
-        for (name, safe) in
-            [("web/..\\..", "web_.._"), ("..", ""), ("CON", "_CON"), (" a. ", "a"), ("größe", "größe")]
-        {
-            assert_eq!(safe_name(name), safe);
-        }
-    }
 }
