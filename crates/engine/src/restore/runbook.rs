@@ -65,9 +65,10 @@ param(
     [string[]] $Name = @(),
     # Register each VM in place after the comparison.
     [switch] $Register,
-    # Where each disk lies now: old path = new path. Disks that are not named are looked for at their old path.
+    # Where each disk lies now: 'old path' = 'new path', or for one VM of several '<VM id>|<old path>' = 'new path'.
+    # Disks that are not named are looked for at their old path.
     [hashtable] $Disk = @{},
-    # PFX files of local guardians to import first (local mode only).
+    # PFX files of local guardians (local mode only), imported first with -Register.
     [string[]] $GuardianPfx = @()
 )
 Set-StrictMode -Version Latest
@@ -85,11 +86,36 @@ if ($vms.Count -gt 1 -and -not $Name) {
 $chosen = @($vms | Where-Object { $vm = $_; -not $Name -or @($Name | Where-Object { $vm.Name -like $_ -or $vm.Id -like $_ }).Count })
 if (-not $chosen) { throw 'No VM here has such a name or id.' }
 
+function Get-DiskPath($wanted, $old) {
+    foreach ($key in "$($wanted.Id)|$($old.Path)", $old.Path) {
+        if ($Disk.ContainsKey($key)) { return [string] $Disk[$key] }
+    }
+    return $old.Path
+}
+
+# VMs of two hosts may name their disks alike; one disk in two VMs would be written by both.
+$users = @{}
+foreach ($wanted in $chosen) {
+    foreach ($old in $wanted.Disks) {
+        $path = Get-DiskPath $wanted $old
+        $place = $path.Replace('/', '\')
+        if ($users.ContainsKey($place) -and $users[$place].Id -ne $wanted.Id) {
+            throw "Two VMs would get the disk ${path}: $($users[$place].Name) ($($users[$place].Id)) and $($wanted.Name) ($($wanted.Id)). Give each its own with -Disk @{ '<VM id>|<old path>' = 'new path' }; if they do share it, choose one at a time with -Name."
+        }
+        $users[$place] = $wanted
+    }
+}
+
 # Local guardians first, so that a VM key protector finds its key.
-foreach ($pfx in $GuardianPfx) {
-    $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
-    if (-not (Test-Path $store)) { New-Item $store | Out-Null }
-    Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString "Password of $pfx") | Out-Null
+if ($GuardianPfx -and -not $Register) {
+    Write-Host 'The certificates of -GuardianPfx are imported with -Register only. Until they are here, the comparison may find that this host cannot open the VM key protector.'
+}
+if ($Register) {
+    foreach ($pfx in $GuardianPfx) {
+        $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
+        if (-not (Test-Path $store)) { New-Item $store | Out-Null }
+        Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString "Password of $pfx") | Out-Null
+    }
 }
 
 function Register-One($wanted) {
@@ -105,13 +131,15 @@ function Register-One($wanted) {
     # Disks: Lifeboat keeps none. Attach each from your disk backup of the same time.
     $missing = @()
     foreach ($old in $wanted.Disks) {
-        $path = if ($Disk.ContainsKey($old.Path)) { $Disk[$old.Path] } else { $old.Path }
+        $path = Get-DiskPath $wanted $old
         if (-not (Test-Path -LiteralPath $path)) { $missing += $old.Path; continue }
+        # A comparison leaves disks where the configuration has them.
+        if (-not $Register) { continue }
         $drive = $report.VM.HardDrives | Where-Object { $_.ControllerType -eq $old.Controller -and $_.ControllerNumber -eq $old.Number -and $_.ControllerLocation -eq $old.Location }
         if ($drive -and $drive.Path -ne $path) { $drive | Set-VMHardDiskDrive -Path $path }
     }
     if ($missing) { Write-Warning ("Not found, give them with -Disk @{ 'old path' = 'new path' }: " + ($missing -join ', ')) }
-    if (-not $Register) { Write-Host "$($wanted.Name): compared only. Run again with -Register when nothing above stands in the way."; return }
+    if (-not $Register) { Write-Host "$($wanted.Name): compared only. Disks that lie elsewhere now, and guardians that are not here yet, may show above; -Register brings them first and compares again. Run again with -Register when nothing else stands in the way."; return }
     if ($missing) { throw "Disks of $($wanted.Name) are missing; it was not registered." }
     $report = Compare-VM -CompatibilityReport $report
     if ($report.Incompatibilities) { throw "The host still finds $($wanted.Name) incompatible, see above; it was not registered." }
@@ -296,7 +324,7 @@ fn write_registering(
     writeln!(out, "    & '.\\{call}'{choice} -Register   # registers in place")?;
     writeln!(
         out,
-        "\nIn local mode give the exported guardian certificates with `-GuardianPfx`. Moved disks: `-Disk @{{ 'old path' = 'new path' }}`."
+        "\nIn local mode give the exported guardian certificates with `-GuardianPfx`. Moved disks: `-Disk @{{ 'old path' = 'new path' }}`; where two VMs name their disks alike, `-Disk @{{ '<VM id>|<old path>' = 'new path' }}`."
     )?;
     writeln!(
         out,

@@ -66,3 +66,21 @@ fn a_script_is_ascii_and_only_its_own_text_is_code() {
     assert!(!code.contains("calc"), "{code}");
     assert!(code.contains("Import-VM -CompatibilityReport"));
 }
+
+#[test]
+fn only_under_register_the_script_changes_the_host() {
+    let script = SCRIPT_TAIL;
+    let at = |text: &str| script.find(text).unwrap_or_else(|| panic!("{text} is not there"));
+    let register = at("if ($Register) {");
+    let import = at("Import-PfxCertificate");
+    assert!(register < import && import < register + 400 && import < at("function Register-One"));
+    let skipped = at("if (-not $Register) { continue }");
+    assert!(skipped < at("Set-VMHardDiskDrive") && at("Set-VMHardDiskDrive") < at("compared only"));
+    let ended = at("compared only");
+    for changing in ["Import-VM -", "Compare-VM -CompatibilityReport"] {
+        assert!(ended < at(changing), "{changing} comes before the script ends");
+    }
+    // The path of one VM comes before one of all, and two VMs with one disk stop all of it.
+    assert!(at(r#""$($wanted.Id)|$($old.Path)", $old.Path"#) < at("Two VMs would get the disk"));
+    assert!(at("Two VMs would get the disk") < register);
+}
