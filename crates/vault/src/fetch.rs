@@ -46,14 +46,12 @@ impl Vault {
     /// [`VaultError::Damaged`] if it is missing or another, [`VaultError::Store`].
     pub async fn read_object(&self, writer: &WriterId, entry: &ObjectEntry) -> Result<Bytes, VaultError> {
         let bytes = self.read_unnamed(writer, entry).await?;
-        if Digest::of(&bytes) != entry.name {
-            return Err(damaged(writer, &entry.name, "its bytes do not have the digest that is its name"));
-        }
+        compare_name(writer, entry, &bytes)?;
         Ok(bytes)
     }
 
-    /// Reads a whole object and compares its size only: for those who compare each member with the digest that a
-    /// body gives it, which the object's name adds nothing to.
+    /// Reads a whole object and compares its size only: compare it with [`compare_name`] before use. For those who
+    /// have a thread for that.
     ///
     /// # Errors
     /// As [`read_object`](Self::read_object).
@@ -151,7 +149,18 @@ impl Vault {
     }
 }
 
-/// Opens an object. Whoever did not compare its bytes with its name compares what is in it with digests.
+/// Compares the bytes of a whole object with its name.
+///
+/// # Errors
+/// [`VaultError::Damaged`] if they are others.
+pub fn compare_name(writer: &WriterId, entry: &ObjectEntry, bytes: &[u8]) -> Result<(), VaultError> {
+    if Digest::of(bytes) != entry.name {
+        return Err(damaged(writer, &entry.name, "its bytes do not have the digest that is its name"));
+    }
+    Ok(())
+}
+
+/// Opens an object, whose bytes were compared with its name.
 ///
 /// # Errors
 /// [`VaultError::Damaged`] or [`VaultError::Seal`].

@@ -1,9 +1,12 @@
 //! Bringing a VM's files back, in the layout of Export-VM.
 //!
 //! Files are written below a temporary name, compared with the digest that the signed chain states, and
-//! only a VM folder that is complete gets its own name. Nothing existing is overwritten. Registering the VM
-//! is left to a script and a person: see `runbook`.
+//! only when all VMs are complete their folders get their names. Nothing existing is overwritten, and of a restore
+//! that fails or is interrupted nothing is left. Registering the VM is left to a script and a person: see `runbook`.
 
+#[cfg(test)]
+mod fixture;
+mod names;
 mod plan;
 mod runbook;
 mod write;
@@ -25,7 +28,7 @@ pub enum RestoreError {
     Vault(#[from] VaultError),
     /// The destination cannot be written.
     #[error(
-        "{path} cannot be written: {source}. Free space or choose another folder with --to; nothing of the vault was touched"
+        "{path} cannot be written: {source}. {}; nothing of the vault was touched", advice(.source)
     )]
     Write {
         /// The file or folder.
@@ -64,7 +67,40 @@ pub enum RestoreError {
     },
     /// A thread ended in a fault of the program.
     #[error(
-        "the restore ended in a fault of the program: {0}; files written so far are below a temporary name"
+        "the restore ended in a fault of the program: {0}. Nothing got its name, and what was written was removed"
     )]
     Fault(String),
+    /// It failed, and what was written so far could not be removed.
+    #[error(
+        "{cause}. What was written until then is still in {path}, and cannot be removed: {source}. It is incomplete: remove it"
+    )]
+    Left {
+        /// Why the restore failed.
+        cause: Box<RestoreError>,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it could not be removed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RestoreError {
+    /// Why the restore failed, whatever it left.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Left { cause, .. } => cause.cause(),
+            other => other,
+        }
+    }
+}
+
+/// What to do about a destination that cannot be written.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "Free space or choose another folder with --to"
+        }
+        _ => "Look at the folder and its rights, or choose another with --to",
+    }
 }

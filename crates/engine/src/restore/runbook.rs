@@ -1,28 +1,46 @@
 //! The PowerShell script and the runbook that stand beside restored files.
 //!
-//! Text from a snapshot is data: in the script it stands only in single-quoted literals, and lines of the
-//! runbook cannot break out of their place.
+//! Text from a snapshot is data: in the script, which is ASCII, it stands only in single-quoted literals, and
+//! lines of the runbook cannot break out of their place.
 
 use std::io::{self, Write};
 
 use lifeboat_schema::{ArtefactKind, Grade, RestorePlan};
 
-/// A PowerShell literal: single quotes (also the typographic ones, which PowerShell takes for them) doubled,
-/// control characters replaced.
+/// A PowerShell literal of ASCII alone, of which nothing but the text can come.
+///
+/// Windows PowerShell reads a script without byte order mark in the system's code page, where bytes of one
+/// character may be a typographic quote, which it takes for a single one. So every other character stands as
+/// its number, in UTF-16 as PowerShell has it, and a control character as U+FFFD.
 fn literal(text: &str) -> String {
     let mut quoted = String::from("'");
+    let mut numbered = false;
     for c in text.chars() {
-        match c {
-            '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}' => {
-                quoted.push(c);
-                quoted.push(c);
+        match if c.is_control() { char::REPLACEMENT_CHARACTER } else { c } {
+            '\'' => quoted.push_str("''"),
+            c if c.is_ascii() => quoted.push(c),
+            c => {
+                numbered = true;
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    quoted.push_str(&format!("'+[char]0x{unit:04X}+'"));
+                }
             }
-            c if c.is_control() => quoted.push('\u{fffd}'),
-            c => quoted.push(c),
         }
     }
     quoted.push('\'');
-    quoted
+    if numbered { format!("({quoted})") } else { quoted }
+}
+
+/// Text between single quotes of a line that a person copies to a prompt, where it stands as it is.
+fn within_quotes(text: &str) -> String {
+    let mut doubled = String::new();
+    for c in line(text).chars() {
+        doubled.push(c);
+        if matches!(c, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
+            doubled.push(c);
+        }
+    }
+    doubled
 }
 
 /// Text for one line of Markdown.
@@ -47,9 +65,10 @@ param(
     [string[]] $Name = @(),
     # Register each VM in place after the comparison.
     [switch] $Register,
-    # Where each disk lies now: old path = new path. Disks that are not named are looked for at their old path.
+    # Where each disk lies now: 'old path' = 'new path', or for one VM of several '<VM id>|<old path>' = 'new path'.
+    # Disks that are not named are looked for at their old path.
     [hashtable] $Disk = @{},
-    # PFX files of local guardians to import first (local mode only).
+    # PFX files of local guardians (local mode only), imported first with -Register.
     [string[]] $GuardianPfx = @()
 )
 Set-StrictMode -Version Latest
@@ -67,11 +86,36 @@ if ($vms.Count -gt 1 -and -not $Name) {
 $chosen = @($vms | Where-Object { $vm = $_; -not $Name -or @($Name | Where-Object { $vm.Name -like $_ -or $vm.Id -like $_ }).Count })
 if (-not $chosen) { throw 'No VM here has such a name or id.' }
 
+function Get-DiskPath($wanted, $old) {
+    foreach ($key in "$($wanted.Id)|$($old.Path)", $old.Path) {
+        if ($Disk.ContainsKey($key)) { return [string] $Disk[$key] }
+    }
+    return $old.Path
+}
+
+# VMs of two hosts may name their disks alike; one disk in two VMs would be written by both.
+$users = @{}
+foreach ($wanted in $chosen) {
+    foreach ($old in $wanted.Disks) {
+        $path = Get-DiskPath $wanted $old
+        $place = $path.Replace('/', '\')
+        if ($users.ContainsKey($place) -and $users[$place].Id -ne $wanted.Id) {
+            throw "Two VMs would get the disk ${path}: $($users[$place].Name) ($($users[$place].Id)) and $($wanted.Name) ($($wanted.Id)). Give each its own with -Disk @{ '<VM id>|<old path>' = 'new path' }; if they do share it, choose one at a time with -Name."
+        }
+        $users[$place] = $wanted
+    }
+}
+
 # Local guardians first, so that a VM key protector finds its key.
-foreach ($pfx in $GuardianPfx) {
-    $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
-    if (-not (Test-Path $store)) { New-Item $store | Out-Null }
-    Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString "Password of $pfx") | Out-Null
+if ($GuardianPfx -and -not $Register) {
+    Write-Host 'The certificates of -GuardianPfx are imported with -Register only. Until they are here, the comparison may find that this host cannot open the VM key protector.'
+}
+if ($Register) {
+    foreach ($pfx in $GuardianPfx) {
+        $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
+        if (-not (Test-Path $store)) { New-Item $store | Out-Null }
+        Import-PfxCertificate -FilePath $pfx -CertStoreLocation $store -Password (Read-Host -AsSecureString "Password of $pfx") | Out-Null
+    }
 }
 
 function Register-One($wanted) {
@@ -87,13 +131,15 @@ function Register-One($wanted) {
     # Disks: Lifeboat keeps none. Attach each from your disk backup of the same time.
     $missing = @()
     foreach ($old in $wanted.Disks) {
-        $path = if ($Disk.ContainsKey($old.Path)) { $Disk[$old.Path] } else { $old.Path }
+        $path = Get-DiskPath $wanted $old
         if (-not (Test-Path -LiteralPath $path)) { $missing += $old.Path; continue }
+        # A comparison leaves disks where the configuration has them.
+        if (-not $Register) { continue }
         $drive = $report.VM.HardDrives | Where-Object { $_.ControllerType -eq $old.Controller -and $_.ControllerNumber -eq $old.Number -and $_.ControllerLocation -eq $old.Location }
         if ($drive -and $drive.Path -ne $path) { $drive | Set-VMHardDiskDrive -Path $path }
     }
     if ($missing) { Write-Warning ("Not found, give them with -Disk @{ 'old path' = 'new path' }: " + ($missing -join ', ')) }
-    if (-not $Register) { Write-Host "$($wanted.Name): compared only. Run again with -Register when nothing above stands in the way."; return }
+    if (-not $Register) { Write-Host "$($wanted.Name): compared only. Disks that lie elsewhere now, and guardians that are not here yet, may show above; -Register brings them first and compares again. Run again with -Register when nothing else stands in the way."; return }
     if ($missing) { throw "Disks of $($wanted.Name) are missing; it was not registered." }
     $report = Compare-VM -CompatibilityReport $report
     if ($report.Incompatibilities) { throw "The host still finds $($wanted.Name) incompatible, see above; it was not registered." }
@@ -271,14 +317,14 @@ fn write_registering(
     script: &str,
     choice: &str,
 ) -> io::Result<()> {
-    let call = line(script).replace('\'', "''");
+    let call = within_quotes(script);
     writeln!(out, "## {heading}\n")?;
     writeln!(out, "Copy {what} and the script `{}` to the host, then, as administrator:\n", line(script))?;
     writeln!(out, "    & '.\\{call}'{choice}             # compares, changes nothing")?;
     writeln!(out, "    & '.\\{call}'{choice} -Register   # registers in place")?;
     writeln!(
         out,
-        "\nIn local mode give the exported guardian certificates with `-GuardianPfx`. Moved disks: `-Disk @{{ 'old path' = 'new path' }}`."
+        "\nIn local mode give the exported guardian certificates with `-GuardianPfx`. Moved disks: `-Disk @{{ 'old path' = 'new path' }}`; where two VMs name their disks alike, `-Disk @{{ '<VM id>|<old path>' = 'new path' }}`."
     )?;
     writeln!(
         out,
@@ -313,13 +359,4 @@ fn write_files(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_snapshot_cannot_leave_its_literal() {
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\u{2019}; rm \n"), "'a\u{2019}\u{2019}; rm \u{fffd}'");
-        assert_eq!(line("a`b\nc"), "a'b\u{fffd}c");
-    }
-}
+mod tests;

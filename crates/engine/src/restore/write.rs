@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{Digest, DigestBuilder, ObjectEntry, PartEntry, RestoredVm, WriterId};
 use lifeboat_vault::fetch::{self, member};
 use lifeboat_vault::seal::{Identities, Opener};
 use lifeboat_vault::vault::{Vault, VaultError, object_path};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
 
+use super::names::{checked_path, folded, folder_names, names_beside};
 use super::runbook::{Runbook, Script};
 use super::{RestoreError, plan};
 use crate::inventory::Found;
@@ -70,6 +73,66 @@ struct Work {
     folders: Vec<(PathBuf, AtomicBool)>,
     /// Openers of finished jobs: their buffers serve again.
     openers: Mutex<Vec<Opener>>,
+    /// Set when nobody waits for more: whoever writes gives up at the next piece.
+    stopped: AtomicBool,
+}
+
+/// The folder that everything is written into. It goes with its last owner, so that a thread that still writes
+/// when the restore was given up makes nothing that stays.
+struct Scratch {
+    /// None once it was removed.
+    folder: Option<TempDir>,
+    path: PathBuf,
+    /// The folder around it, if this restore made it.
+    made: Option<PathBuf>,
+}
+
+impl Scratch {
+    fn create(to: &Path) -> Result<Self, RestoreError> {
+        let made = (!to.is_dir()).then(|| to.to_owned());
+        // From here on what was made is removed if anything fails.
+        let mut scratch = Self { folder: None, path: to.to_owned(), made };
+        create_folder(to)?;
+        let folder = tempfile::Builder::new()
+            .prefix(".lifeboat-restore-")
+            .tempdir_in(to)
+            .map_err(|source| RestoreError::Write { path: to.to_owned(), source })?;
+        scratch.path = folder.path().to_owned();
+        scratch.folder = Some(folder);
+        Ok(scratch)
+    }
+
+    /// Removes it and what is in it.
+    fn close(mut self) -> std::io::Result<()> {
+        self.folder.take().map_or(Ok(()), TempDir::close)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.folder.take());
+        if let Some(made) = &self.made {
+            // Only goes if nothing is in it.
+            let _ = fs::remove_dir(made);
+        }
+    }
+}
+
+/// Stops the threads when the restore ends, also when it is dropped.
+struct StopOnDrop<'a>(&'a Work);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a thread holds while it writes. The fields go in this order.
+struct Held {
+    work: Arc<Work>,
+    _scratch: Arc<Scratch>,
+    /// Whoever waits for all threads learns from it that this one has ended.
+    _running: mpsc::Sender<()>,
 }
 
 /// One part and where its bytes go.
@@ -94,8 +157,10 @@ const WHOLE_FETCH_SHARE: u64 = 4;
 
 /// Writes the chosen snapshots below `options.to`, one folder for each VM.
 ///
+/// Dropping the future ends it: threads stop at their next piece, and the last one removes what was written.
+///
 /// # Errors
-/// [`RestoreError`]; nothing is left then but folders that had their names before the file system failed.
+/// [`RestoreError`]; nothing is left then, or [`RestoreError::Left`] says what.
 pub async fn restore(
     vault: &Vault,
     chosen: &[(Found, String)],
@@ -103,33 +168,31 @@ pub async fn restore(
     options: &RestoreOptions,
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let folders = folder_names(chosen)?;
+    let folders = folder_names(
+        chosen.iter().map(|(found, _)| (found.entry.vm.name.as_str(), found.entry.vm.vm_id.as_str())),
+    );
     for folder in folders.iter().chain(&names_beside(&folders)) {
         let path = options.to.join(folder);
         if path.symlink_metadata().is_ok() {
             return Err(RestoreError::Exists { path });
         }
     }
-    let existed = options.to.is_dir();
-    create_folder(&options.to)?;
-    let scratch = tempfile::Builder::new()
-        .prefix(".lifeboat-restore-")
-        .tempdir_in(&options.to)
-        .map_err(|source| RestoreError::Write { path: options.to.clone(), source })?;
-
-    let result = write_all(vault, chosen, &folders, identities, options, scratch.path(), observer).await;
-    let path = scratch.path().to_owned();
-    // What is left there is incomplete or empty.
-    drop(scratch);
-    if result.is_err() && !existed {
-        // Only goes if nothing is in it.
-        let _ = fs::remove_dir(&options.to);
-    }
-    match result {
+    let scratch = Arc::new(Scratch::create(&options.to)?);
+    let path = scratch.path.clone();
+    let result = write_all(vault, chosen, &folders, identities, options, &scratch, observer).await;
+    // No thread has it any more.
+    let closed = Arc::into_inner(scratch).map_or(Ok(()), Scratch::close);
+    let cause = match result {
+        // All is in its place; if the empty folder stays, that is no reason to say that it failed.
+        Ok(restored) => return Ok(restored),
         Err(RestoreError::Write { path: at, source }) if at.starts_with(&path) => {
-            Err(RestoreError::Write { path: options.to.clone(), source })
+            RestoreError::Write { path: options.to.clone(), source }
         }
-        other => other,
+        Err(error) => error,
+    };
+    match closed {
+        Ok(()) => Err(cause),
+        Err(source) => Err(RestoreError::Left { cause: Box::new(cause), path, source }),
     }
 }
 
@@ -139,10 +202,10 @@ async fn write_all(
     folders: &[String],
     identities: &Arc<Identities>,
     options: &RestoreOptions,
-    scratch: &Path,
+    scratch: &Arc<Scratch>,
     observer: &dyn RestoreObserver,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let (work, jobs) = prepare(chosen, folders, scratch)?;
+    let (work, jobs) = prepare(chosen, folders, &scratch.path)?;
     let bytes = work.targets.iter().map(|target| target.size).sum();
     observer.planned(chosen.len() as u64, bytes);
 
@@ -152,23 +215,49 @@ async fn write_all(
     }
     let threads = options.threads.max(1);
     let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities)));
-    let mut done = futures::stream::iter(reads)
-        .buffer_unordered(vault.store.concurrency().clamp(1, threads))
-        .map_ok(|fetched| {
-            let work = Arc::clone(&work);
-            let identities = Arc::clone(identities);
-            async move {
-                tokio::task::spawn_blocking(move || write_job(fetched, &identities, &work))
+    let fetched = futures::stream::iter(reads).buffer_unordered(vault.store.concurrency().clamp(1, threads));
+    write_fetched(fetched, &work, scratch, identities, threads, observer).await?;
+    finish(chosen, folders, options, &scratch.path)
+}
+
+/// Writes what comes, on that many threads. None of them runs any more when it ends, however it ends.
+async fn write_fetched(
+    fetched: impl Stream<Item = Result<Fetched, RestoreError>>,
+    work: &Arc<Work>,
+    scratch: &Arc<Scratch>,
+    identities: &Arc<Identities>,
+    threads: usize,
+    observer: &dyn RestoreObserver,
+) -> Result<(), RestoreError> {
+    let stop = StopOnDrop(work);
+    let (running, mut ended) = mpsc::channel::<()>(1);
+    let result = {
+        let done = fetched
+            .map_ok(|fetched| {
+                let identities = Arc::clone(identities);
+                let held =
+                    Held { work: Arc::clone(work), _scratch: Arc::clone(scratch), _running: running.clone() };
+                async move {
+                    tokio::task::spawn_blocking(move || {
+                        let held = held;
+                        write_job(fetched, &identities, &held.work)
+                    })
                     .await
                     .map_err(|error| RestoreError::Fault(error.to_string()))?
-            }
+                }
+            })
+            .try_buffer_unordered(threads);
+        done.try_for_each(|written| {
+            observer.written(written);
+            futures::future::ready(Ok(()))
         })
-        .try_buffer_unordered(threads);
-    while let Some(written) = done.try_next().await? {
-        observer.written(written);
-    }
-    drop(done);
-    finish(chosen, folders, options, scratch)
+        .await
+    };
+    // After an error others may still write; what is fetched is given up.
+    drop(stop);
+    drop(running);
+    while ended.recv().await.is_some() {}
+    result
 }
 
 /// Sorts every part under the bundle that it lies in.
@@ -177,8 +266,13 @@ fn prepare(
     folders: &[String],
     scratch: &Path,
 ) -> Result<(Work, Jobs), RestoreError> {
-    let mut work =
-        Work { targets: Vec::new(), vms: Vec::new(), folders: Vec::new(), openers: Mutex::default() };
+    let mut work = Work {
+        targets: Vec::new(),
+        vms: Vec::new(),
+        folders: Vec::new(),
+        openers: Mutex::default(),
+        stopped: AtomicBool::new(false),
+    };
     let mut jobs = Jobs::new();
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
@@ -188,13 +282,11 @@ fn prepare(
         let objects = records
             .entry((&found.record.writer, found.record_id))
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
-        let mut taken: HashSet<String> = HashSet::new();
+        let mut tree = Tree::default();
         let mut made: HashMap<PathBuf, usize> = HashMap::new();
         for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
             let temporary = root.join(checked_path(&artefact.path)?);
-            if !taken.insert(artefact.path.to_lowercase()) {
-                return Err(RestoreError::BadPath { path: artefact.path.clone(), why: "it names twice" });
-            }
+            tree.add(&artefact.path)?;
             let parent = temporary.parent().unwrap_or(&root).to_owned();
             let folder = *made.entry(parent).or_insert_with_key(|parent| {
                 work.folders.push((parent.clone(), AtomicBool::new(false)));
@@ -225,7 +317,9 @@ fn prepare(
                 at = at.saturating_add(part.size);
                 missing += 1;
             }
-            if at != artefact.size {
+            // No piece will bring the digest of an empty file.
+            let empty = artefact.parts.is_empty();
+            if at != artefact.size || (empty && artefact.digest != Digest::of(b"")) {
                 return Err(RestoreError::WrongDigest {
                     path: artefact.path.clone(),
                     expected: artefact.digest,
@@ -253,12 +347,52 @@ fn prepare(
     Ok((work, jobs))
 }
 
+/// The files of a VM and the folders that they lie in, as a file system that folds letters sees them.
+#[derive(Default)]
+struct Tree {
+    files: HashSet<String>,
+    folders: HashSet<String>,
+}
+
+impl Tree {
+    /// Takes a file, unless one of its names is already something else.
+    fn add(&mut self, path: &str) -> Result<(), RestoreError> {
+        let bad = |why| Err(RestoreError::BadPath { path: path.to_owned(), why });
+        let folded = folded(path);
+        if self.folders.contains(&folded) {
+            return bad("is also the folder of another file");
+        }
+        for (at, _) in folded.match_indices('/') {
+            let folder = &folded[..at];
+            if self.files.contains(folder) {
+                return bad("lies in what is also a file");
+            }
+            if !self.folders.contains(folder) {
+                self.folders.insert(folder.to_owned());
+            }
+        }
+        if !self.files.insert(folded) {
+            return bad("it names twice");
+        }
+        Ok(())
+    }
+}
+
 impl Work {
+    /// An error once nobody waits for more; nobody sees it either.
+    fn go_on(&self) -> Result<(), RestoreError> {
+        match self.stopped.load(Ordering::Relaxed) {
+            true => Err(RestoreError::Fault("it was given up".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the folder that a file lies in, once.
     fn make_folder(&self, target: &Target) -> Result<(), RestoreError> {
+        self.go_on()?;
         let (path, made) = &self.folders[target.folder];
         if !made.load(Ordering::Relaxed) {
-            // Two threads may both make it; that is no error.
+            // Two threads may both make it, which is no error.
             create_folder(path)?;
             made.store(true, Ordering::Relaxed);
         }
@@ -280,16 +414,38 @@ impl Work {
 
     /// Makes what no piece brought, and looks at what several brought.
     fn complete(&self, vm: &VmWork) -> Result<(), RestoreError> {
+        self.go_on()?;
         create_folder(&vm.temporary)?;
         for target in &self.targets[vm.targets.clone()] {
+            self.go_on()?;
             match target.parts {
                 0 => {
                     self.make_folder(target)?;
                     create_file(&target.temporary)?;
                 }
                 1 => {}
-                _ => compare_joined(target)?,
+                _ => self.compare_joined(target)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Reads a file of several parts once more: each part was compared, their order was not.
+    fn compare_joined(&self, target: &Target) -> Result<(), RestoreError> {
+        let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
+        let mut file = File::open(&target.temporary).map_err(failed)?;
+        let mut whole = DigestBuilder::default();
+        let mut buffer = vec![0u8; 1 << 20];
+        loop {
+            self.go_on()?;
+            let read = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            whole.update(&buffer[..read]);
+        }
+        if whole.finish() != target.digest {
+            return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
         }
         Ok(())
     }
@@ -313,7 +469,7 @@ async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Resu
     Ok(Fetched::Pieces(job, contents))
 }
 
-/// Opens what was fetched and writes its pieces; gives the bytes written.
+/// Compares a whole object with its name, opens what was fetched and writes its pieces; gives the bytes written.
 fn write_job(fetched: Fetched, identities: &Identities, work: &Work) -> Result<u64, RestoreError> {
     let mut written = 0;
     let mut put = |piece: &Piece, content: &[u8]| {
@@ -322,6 +478,8 @@ fn write_job(fetched: Fetched, identities: &Identities, work: &Work) -> Result<u
     };
     match fetched {
         Fetched::Whole(job, bytes) => {
+            work.go_on()?;
+            fetch::compare_name(&job.writer, &job.entry, &bytes)?;
             let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes, identities)?;
             let spare = work.openers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut opener = match spare {
@@ -329,6 +487,7 @@ fn write_job(fetched: Fetched, identities: &Identities, work: &Work) -> Result<u
                 None => Opener::new().map_err(VaultError::from)?,
             };
             for piece in &job.pieces {
+                work.go_on()?;
                 let damaged = |what: String| VaultError::Damaged {
                     place: object_path(&job.writer, &job.entry.name).to_string(),
                     what,
@@ -393,32 +552,6 @@ fn write_at(file: &File, mut content: &[u8], mut at: u64) -> std::io::Result<()>
     Ok(())
 }
 
-/// Reads a file of several parts once more: each part was compared, their order was not.
-fn compare_joined(target: &Target) -> Result<(), RestoreError> {
-    let failed = |source| RestoreError::Write { path: target.temporary.clone(), source };
-    let mut file = File::open(&target.temporary).map_err(failed)?;
-    let mut whole = DigestBuilder::default();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        let read = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        whole.update(&buffer[..read]);
-    }
-    if whole.finish() != target.digest {
-        return Err(RestoreError::WrongDigest { path: target.path.clone(), expected: target.digest });
-    }
-    Ok(())
-}
-
-/// Names of script and runbook. VMs that are restored together share one of each: nobody reads through
-/// thousands of files at night.
-fn names_beside(folders: &[String]) -> [String; 2] {
-    let stem = if let [only] = folders { only } else { "restore" };
-    [format!("{stem}.ps1"), format!("{stem}.md")]
-}
-
 /// Writes script and runbook, gives everything its name, and tells what was restored.
 fn finish(
     chosen: &[(Found, String)],
@@ -453,15 +586,31 @@ fn finish(
     scripted.finish().map_err(script_failed)?;
     told.finish().map_err(runbook_failed)?;
     // All of it is complete; only now anything gets its name.
-    for name in folders.iter().chain([&script, &runbook]) {
-        let place = options.to.join(name);
-        if place.symlink_metadata().is_ok() {
-            return Err(RestoreError::Exists { path: place });
-        }
-        fs::rename(scratch.join(name), &place)
-            .map_err(|source| RestoreError::Write { path: place, source })?;
-    }
+    let names: Vec<&str> = [&script, &runbook].into_iter().chain(folders).map(String::as_str).collect();
+    publish(&names, scratch, &options.to)?;
     Ok(restored)
+}
+
+/// Moves what has these names from `scratch` into `to`: all of it, or none.
+fn publish(names: &[&str], scratch: &Path, to: &Path) -> Result<(), RestoreError> {
+    for (done, name) in names.iter().enumerate() {
+        let place = to.join(name);
+        let moved = match place.symlink_metadata() {
+            Ok(_) => Err(RestoreError::Exists { path: place }),
+            Err(_) => fs::rename(scratch.join(name), &place)
+                .map_err(|source| RestoreError::Write { path: place, source }),
+        };
+        let Err(mut error) = moved else { continue };
+        // Back to where it is removed.
+        for name in names[..done].iter().rev() {
+            let path = to.join(name);
+            if let Err(source) = fs::rename(&path, scratch.join(name)) {
+                error = RestoreError::Left { cause: Box::new(error), path, source };
+            }
+        }
+        return Err(error);
+    }
+    Ok(())
 }
 
 fn create_folder(path: &Path) -> Result<(), RestoreError> {
@@ -490,121 +639,5 @@ fn private(options: &mut OpenOptions) {
     let _ = options;
 }
 
-/// Longest segment that file systems take, less what a temporary name adds.
-const MAX_SEGMENT_BYTES: usize = 200;
-
-/// Deepest path of a file in a VM's folder.
-const MAX_SEGMENTS: usize = 8;
-
-/// Refuses paths that could leave the VM's folder, on any system.
-fn checked_path(path: &str) -> Result<PathBuf, RestoreError> {
-    let bad = |why| RestoreError::BadPath { path: path.chars().take(200).collect(), why };
-    let segments: Vec<&str> = path.split('/').collect();
-    if segments.len() > MAX_SEGMENTS {
-        return Err(bad("has too many folders"));
-    }
-    for segment in &segments {
-        if segment.is_empty() || matches!(*segment, "." | "..") {
-            return Err(bad("leaves its folder"));
-        }
-        if segment.len() > MAX_SEGMENT_BYTES {
-            return Err(bad("has a name that is too long"));
-        }
-        if segment.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c))
-            || segment.ends_with(['.', ' '])
-        {
-            return Err(bad("has characters that not every file system takes"));
-        }
-        if is_device_name(segment) {
-            return Err(bad("is the name of a device on Windows"));
-        }
-    }
-    Ok(segments.iter().collect())
-}
-
-/// Names that Windows gives to devices, with any extension.
-fn is_device_name(segment: &str) -> bool {
-    let stem = segment.split('.').next().unwrap_or_default().trim_end().to_lowercase();
-    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
-        || (stem.len() == 4
-            && (stem.starts_with("com") || stem.starts_with("lpt"))
-            && stem.as_bytes()[3].is_ascii_digit())
-}
-
-/// A folder name for each VM: its name as far as file systems take it, with its id where two would be one.
-fn folder_names(chosen: &[(Found, String)]) -> Result<Vec<String>, RestoreError> {
-    let plain: Vec<String> = chosen.iter().map(|(found, _)| safe_name(&found.entry.vm.name)).collect();
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for name in &plain {
-        *counts.entry(name.to_lowercase()).or_default() += 1;
-    }
-    chosen
-        .iter()
-        .zip(plain)
-        .map(|((found, _), name)| {
-            let id = safe_name(&found.entry.vm.vm_id);
-            // Beside `web` stand `web.md` and `web.ps1`: a VM of such a name gets its id too.
-            let lower = name.to_lowercase();
-            let unique = counts[&lower] == 1
-                && !name.is_empty()
-                && !lower.ends_with(".md")
-                && !lower.ends_with(".ps1");
-            let folder = match (unique, name.is_empty()) {
-                (true, _) => name,
-                (false, true) => id,
-                (false, false) => format!("{name} {id}"),
-            };
-            checked_path(&folder).map(|_| folder)
-        })
-        .collect()
-}
-
-fn safe_name(name: &str) -> String {
-    let replaced: String = name
-        .chars()
-        .map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c })
-        .take(80)
-        .collect();
-    let trimmed = replaced.trim().trim_end_matches('.').trim_start_matches('.').trim().to_owned();
-    if is_device_name(&trimmed) { format!("_{trimmed}") } else { trimmed }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_stay_in_their_folder() {
-        for bad in [
-            "",
-            "/etc/passwd",
-            "../x",
-            "a/../../x",
-            "a//b",
-            "a/.",
-            "C:\\x",
-            "a\\b",
-            "a:b",
-            "con",
-            "Virtual Machines/NUL.vmcx",
-            "com1.txt",
-            "x.",
-            "x ",
-            "a/b/c/d/e/f/g/h/i",
-            "a\u{0}b",
-            &"x".repeat(300),
-        ] {
-            assert!(checked_path(bad).is_err(), "{bad:?} was accepted");
-        }
-        assert!(checked_path("Virtual Machines/0A1B.vmcx").is_ok());
-    }
-
-    #[test]
-    fn folder_names_hold_nothing_that_leads_elsewhere() {
-        for (name, safe) in
-            [("web/..\\..", "web_.._"), ("..", ""), ("CON", "_CON"), (" a. ", "a"), ("größe", "größe")]
-        {
-            assert_eq!(safe_name(name), safe);
-        }
-    }
-}
+mod tests;
