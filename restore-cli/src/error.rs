@@ -95,7 +95,7 @@ impl From<AdminError> for CliError {
 
 impl From<RestoreError> for CliError {
     fn from(error: RestoreError) -> Self {
-        let exit = match &error {
+        let exit = match error.cause() {
             RestoreError::Vault(error) => error.exit(),
             RestoreError::Exists { .. } => Exit::Usage,
             RestoreError::BadPath { .. } | RestoreError::WrongDigest { .. } => Exit::Damage,

@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
         };
         tokio::select! {
             result = command => result,
-            _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "interrupted; what was complete stays")),
+            _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "interrupted")),
         }
     })
 }
