@@ -267,7 +267,7 @@ fn a_destination_that_cannot_be_written() {
     let vm = desk.fabric.answers().vms[0].name.clone();
     desk.write("file", "a file, not a folder");
     desk.loses_nothing(|| {
-        desk.lifeboat(&["restore", &vm, "--to", "file"]).ends(1).says("choose another folder");
+        desk.lifeboat(&["restore", &vm, "--to", "file"]).ends(1).says("choose another with --to");
         assert_eq!(desk.read("file"), "a file, not a folder");
     });
 }
