@@ -245,7 +245,7 @@ mod tests {
         let machine = format!("a\n/ho{}/me/x\n", "me");
         let found = machine_paths(&[
             text("a.md", &machine),
-            text("b.md", "https://example.org/home/x <prefix>/work/\n"),
+            text("b.md", &format!("https://example.org/ho{}/x <prefix>/wo{}/\n", "me", "rk")),
         ]);
         assert_eq!(found, [format!("a.md:2: names the folder /ho{}/ of one machine", "me")]);
     }

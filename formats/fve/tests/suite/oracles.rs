@@ -124,7 +124,7 @@ fn verdict(script: &Path, tool: &str, image: &Path, spec: &str, expected: &str) 
 ///
 /// `LIFEBOAT_ORACLE_VOLUMES` sets how many; each takes some seconds of other programs' time.
 #[test]
-#[ignore = "needs other BitLocker readers and minutes; run with --ignored --nocapture"]
+#[ignore = "an exploration of minutes that runs dislocker, dissect.fve and cryptsetup, which Lifeboat does not need: run it with --ignored --nocapture"]
 fn other_readers_agree() {
     let Some(script) = script() else {
         println!("skipped: the script that runs other readers was not found");

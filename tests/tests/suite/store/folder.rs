@@ -140,7 +140,7 @@ fn content(number: u32) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the other half of a_killed_writer_leaves_whole_objects_only"]
+#[ignore = "no test by itself: a_killed_writer_leaves_whole_objects_only starts it as a process and kills it"]
 async fn writes_until_killed() {
     let Ok(folder) = std::env::var(KILL_FOLDER) else { return };
     let store = file_store(Path::new(&folder), FileCreate::Auto);

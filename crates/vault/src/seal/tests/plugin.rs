@@ -48,7 +48,7 @@ fn plugins_seal_and_open() {
 }
 
 #[test]
-#[ignore = "run by plugins_seal_and_open, with the plugin on its search path"]
+#[ignore = "no test by itself: plugins_seal_and_open runs it in a process of its own, whose PATH has the plugin"]
 fn child_with_a_plugin_on_its_path() {
     let encode =
         |prefix: &str| age_core::primitives::bech32_encode(bech32::Hrp::parse(prefix).unwrap(), &[1, 2]);
