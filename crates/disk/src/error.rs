@@ -89,7 +89,7 @@ pub enum DiskError {
         max: usize,
     },
     /// A part of the disk cannot be read.
-    #[error("reading the disk failed: {}", chain(source))]
+    #[error("reading the disk failed: {}", error_chain(source))]
     Read {
         /// What happened.
         #[from]
@@ -105,7 +105,7 @@ fn folders(searched: &[PathBuf]) -> String {
 }
 
 /// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

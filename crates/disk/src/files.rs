@@ -82,7 +82,12 @@ impl ImageFile {
         let mut file = File::open(path)?;
         // A device states no length, but its end can be sought.
         let size_bytes = io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
-        Ok(Self { file, size_bytes })
+        Ok(Self::new(file, size_bytes))
+    }
+
+    /// A file that its caller has opened and found to have `size_bytes`.
+    pub fn new(file: File, size_bytes: u64) -> Self {
+        Self { file, size_bytes }
     }
 }
 
@@ -103,9 +108,7 @@ impl ReadAt for ImageFile {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
         let length = buffer.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes) {
-            return Err(PortError::BeyondEnd { offset, length, size_bytes: self.size_bytes });
-        }
+        PortError::check_range(offset, length, self.size_bytes)?;
         read_exact_at(&self.file, offset, buffer).map_err(|error| PortError::Access {
             offset,
             length,
@@ -114,13 +117,21 @@ impl ReadAt for ImageFile {
     }
 }
 
+/// Fills `buffer` with the bytes of a file at `offset`, without moving its cursor where the system can.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] when the file ends before.
 #[cfg(unix)]
-fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+pub fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
+/// Fills `buffer` with the bytes of a file at `offset`. Moves its cursor: the system does so.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] when the file ends before.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+pub fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -25,8 +25,8 @@ mod volume;
 
 pub use capture::{FveCapture, FveRegion, HEAD_BYTES};
 pub use disk::{Container, DiskExtent, DiskFacts, VirtualDisk};
-pub use error::DiskError;
-pub use files::{ImageFile, ImageFiles, LocalFiles};
+pub use error::{DiskError, error_chain};
+pub use files::{ImageFile, ImageFiles, LocalFiles, read_exact_at};
 pub use inspect::inspect;
 pub use layout::{DiskLayout, DiskVolume, PartitionFacts};
 pub use lifeboat_vhdx::{PortError, ReadAt};

@@ -53,10 +53,7 @@ impl<D: ReadAt> ReadAt for VolumeReader<D> {
     }
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
-        let length = buffer.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes) {
-            return Err(PortError::BeyondEnd { offset, length, size_bytes: self.size_bytes });
-        }
+        PortError::check_range(offset, buffer.len() as u64, self.size_bytes)?;
         self.disk.read_exact_at(self.offset_bytes + offset, buffer)
     }
 }

@@ -299,7 +299,7 @@ impl Copy<'_> {
                 chunk.fill(0);
                 let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
                 missing.bytes += chunk.len() as u64;
-                missing.first_failure.get_or_insert_with(|| chain(error.as_ref()));
+                missing.first_failure.get_or_insert_with(|| lifeboat_disk::error_chain(error.as_ref()));
                 let range = offset..offset + chunk.len() as u64;
                 let has_room = missing.ranges.len() < MAX_REPORTED_RANGES;
                 match missing.ranges.iter_mut().rev().take(MAX_CORES).find(|last| last.end == range.start) {
@@ -311,18 +311,6 @@ impl Copy<'_> {
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Joins neighbours of sorted ranges.

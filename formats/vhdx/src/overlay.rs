@@ -181,9 +181,7 @@ impl<R: ReadAt> FileView<R> {
     /// Fills `buffer` with the bytes at `offset` as the replay would leave them.
     pub(crate) fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
         let length = buffer.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes) {
-            return Err(PortError::BeyondEnd { offset, length, size_bytes: self.size_bytes });
-        }
+        PortError::check_range(offset, length, self.size_bytes)?;
         let physical = self.port.size_bytes().saturating_sub(offset).min(length);
         // No more than the length of the buffer.
         let (present, absent) = buffer.split_at_mut(physical as usize);

@@ -40,6 +40,19 @@ pub enum PortError {
     },
 }
 
+impl PortError {
+    /// Refuses a range that does not lie inside a file of `size_bytes`.
+    ///
+    /// # Errors
+    /// [`BeyondEnd`](Self::BeyondEnd).
+    pub fn check_range(offset: u64, length: u64, size_bytes: u64) -> Result<(), Self> {
+        match offset.checked_add(length) {
+            Some(end) if end <= size_bytes => Ok(()),
+            _ => Err(Self::BeyondEnd { offset, length, size_bytes }),
+        }
+    }
+}
+
 /// Positioned reads from a file of known size, without a cursor.
 pub trait ReadAt {
     /// Returns the size of the file, in bytes.
@@ -199,10 +212,7 @@ impl ReadAt for SparseImage {
     }
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
-        let length = buffer.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes) {
-            return Err(PortError::BeyondEnd { offset, length, size_bytes: self.size_bytes });
-        }
+        PortError::check_range(offset, buffer.len() as u64, self.size_bytes)?;
         for_each_page(offset, buffer.len(), |page, in_page, done, piece| {
             let target = &mut buffer[done..done + piece];
             match self.pages.get(&page) {

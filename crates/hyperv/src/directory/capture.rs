@@ -174,7 +174,7 @@ fn read_once(
                     // At most PART_BYTES, so the cast loses nothing.
                     let need = PART_BYTES.min(size_bytes - offset) as usize;
                     part.resize(need, 0);
-                    open::read_exact_at(open, offset, part)
+                    lifeboat_disk::read_exact_at(open, offset, part)
                         .map_err(|source| trouble_of(vm, index, source))?;
                     sink.part(part).map_err(sink_failed)?;
                     offset += need as u64;

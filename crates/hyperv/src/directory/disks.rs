@@ -8,12 +8,11 @@
 //! A running VM writes its disks all the time. What is read then is proved by its own checksums, and read again until two
 //! reads agree. Nothing is followed out of the roots, whatever a disk says of its parent.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lifeboat_disk::{DiskError, ImageFiles, ParentSearch, PortError, open_disk};
+use lifeboat_disk::{DiskError, ImageFile, ImageFiles, ParentSearch, open_disk};
 use lifeboat_engine::source::{FileStat, FoundVm};
 use lifeboat_schema::{Class, Digest, DiskEntry};
 
@@ -285,7 +284,7 @@ impl ImageFiles for RootedFiles<'_> {
 
     fn open(&self, path: &Path) -> io::Result<ImageFile> {
         let (file, stat) = open::open(path)?;
-        Ok(ImageFile { file, size_bytes: stat.size })
+        Ok(ImageFile::new(file, stat.size))
     }
 
     fn open_parent(&self, path: &Path) -> io::Result<ImageFile> {
@@ -301,28 +300,6 @@ impl ImageFiles for RootedFiles<'_> {
             return Ok(Vec::new());
         }
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
-    }
-}
-
-/// An open file of a disk.
-struct ImageFile {
-    file: File,
-    size_bytes: u64,
-}
-
-impl lifeboat_disk::ReadAt for ImageFile {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
-        let length = buffer.len() as u64;
-        open::read_exact_at(&self.file, offset, buffer).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                PortError::BeyondEnd { offset, length, size_bytes: self.size_bytes }
-            }
-            _ => PortError::Access { offset, length, source: Box::new(source) },
-        })
     }
 }
 

@@ -89,7 +89,7 @@ impl ReadAt for Content<'_> {
             Content::Held(bytes) => {
                 ReadAt::read_exact_at(*bytes, offset, buf).map_err(|_| io::ErrorKind::UnexpectedEof.into())
             }
-            Content::Open(file, _) => read_exact_at(file, offset, buf),
+            Content::Open(file, _) => lifeboat_disk::read_exact_at(file, offset, buf),
         }
     }
 
@@ -99,30 +99,6 @@ impl ReadAt for Content<'_> {
             Content::Open(_, size_bytes) => *size_bytes,
         }
     }
-}
-
-/// Fills `buf` with the bytes of a file at `offset`.
-#[cfg(unix)]
-pub(crate) fn read_exact_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
-}
-
-/// Fills `buf` with the bytes of a file at `offset`.
-#[cfg(windows)]
-pub(crate) fn read_exact_at(file: &File, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
-    use std::os::windows::fs::FileExt as _;
-    while !buf.is_empty() {
-        match file.seek_read(buf, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(bytes) => {
-                buf = &mut buf[bytes..];
-                offset += bytes as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Reads a file of `size_bytes` to the end of `bytes`.
