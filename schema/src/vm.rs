@@ -61,6 +61,38 @@ pub struct VmRecord {
     pub remarks: Vec<String>,
 }
 
+impl VmRecord {
+    /// A VM of which no more is known than these: no setting, no vTPM state, no VM key protector, no disk.
+    pub fn unexplored(
+        vm_id: impl Into<String>,
+        name: impl Into<String>,
+        layout: Layout,
+        place: impl Into<String>,
+    ) -> Self {
+        Self {
+            vm_id: vm_id.into(),
+            name: name.into(),
+            generation: None,
+            configuration_version: None,
+            runs_on: Vec::new(),
+            layout,
+            place: place.into(),
+            security: SecuritySettings::default(),
+            vtpm: None,
+            key_protector: None,
+            addressed_to: None,
+            last_known_good_key_protector: None,
+            last_known_good_addressed_to: None,
+            pairing: Pairing::None,
+            disks: Vec::new(),
+            guest_state_path: None,
+            guest_state: None,
+            checkpoints: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+}
+
 /// How the files of a VM lay on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -212,27 +212,7 @@ impl HostSource for Sparse {
             sink.part(part)?;
         }
         sink.end_file()?;
-        Ok(VmRecord {
-            vm_id: vm.vm_id.clone(),
-            name: vm.vm_id.clone(),
-            generation: None,
-            configuration_version: None,
-            runs_on: vec![],
-            layout: vm.layout,
-            place: vm.place.clone(),
-            security: Default::default(),
-            vtpm: None,
-            key_protector: None,
-            addressed_to: None,
-            last_known_good_key_protector: None,
-            last_known_good_addressed_to: None,
-            pairing: Pairing::None,
-            disks: vec![],
-            guest_state_path: None,
-            guest_state: None,
-            checkpoints: vec![],
-            remarks: vec![],
-        })
+        Ok(VmRecord::unexplored(&vm.vm_id, &vm.vm_id, vm.layout, &vm.place))
     }
 }
 

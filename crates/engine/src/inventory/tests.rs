@@ -1,4 +1,4 @@
-use lifeboat_schema::{Layout, Pairing, PolicyRef, RECORD_VERSION, SecuritySettings, VaultId, VmRecord};
+use lifeboat_schema::{Layout, PolicyRef, RECORD_VERSION, VaultId, VmRecord};
 
 use super::*;
 
@@ -7,27 +7,7 @@ fn at(seconds: i64) -> Time {
 }
 
 fn vm(name: &str, place: &str) -> VmRecord {
-    VmRecord {
-        vm_id: format!("id-of-{}", name.to_lowercase()),
-        name: name.to_owned(),
-        generation: Some(2),
-        configuration_version: None,
-        runs_on: vec![],
-        layout: Layout::Live,
-        place: place.to_owned(),
-        security: SecuritySettings::default(),
-        vtpm: None,
-        key_protector: None,
-        addressed_to: None,
-        last_known_good_key_protector: None,
-        last_known_good_addressed_to: None,
-        pairing: Pairing::None,
-        disks: vec![],
-        guest_state_path: None,
-        guest_state: None,
-        checkpoints: vec![],
-        remarks: vec![],
-    }
+    VmRecord::unexplored(format!("id-of-{}", name.to_lowercase()), name, Layout::Live, place)
 }
 
 /// The VM `name` in record `seq` of `host`, which was finished and captured at these seconds.

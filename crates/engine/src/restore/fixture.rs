@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lifeboat_schema::{
-    ArtefactEntry, ArtefactKind, Class, Digest, DiskEntry, Kind, Layout, Pairing, RECORD_VERSION, Record,
-    SecuritySettings, SubjectId, Time, VaultId, VmEntry, VmRecord,
+    ArtefactEntry, ArtefactKind, Class, Digest, DiskEntry, Kind, Layout, RECORD_VERSION, Record, SubjectId,
+    Time, VaultId, VmEntry, VmRecord,
 };
 
 use crate::inventory::Found;
@@ -42,20 +42,6 @@ pub(super) fn found(name: &str, id: &str, disk: &str, artefacts: Vec<ArtefactEnt
         terms: None,
     };
     let vm = VmRecord {
-        vm_id: id.to_owned(),
-        name: name.to_owned(),
-        generation: Some(2),
-        configuration_version: None,
-        runs_on: vec![],
-        layout: Layout::Export,
-        place: "place".to_owned(),
-        security: SecuritySettings::default(),
-        vtpm: None,
-        key_protector: None,
-        addressed_to: None,
-        last_known_good_key_protector: None,
-        last_known_good_addressed_to: None,
-        pairing: Pairing::None,
         disks: vec![DiskEntry {
             controller: "scsi".to_owned(),
             controller_number: 0,
@@ -64,10 +50,7 @@ pub(super) fn found(name: &str, id: &str, disk: &str, artefacts: Vec<ArtefactEnt
             head: None,
             problem: None,
         }],
-        guest_state_path: None,
-        guest_state: None,
-        checkpoints: vec![],
-        remarks: vec![],
+        ..VmRecord::unexplored(id, name, Layout::Export, "place")
     };
     Found {
         record_id: Digest::of(b"record"),

@@ -51,24 +51,15 @@ struct Target {
     size: u64,
     digest: Digest,
     parts: usize,
-    /// Whose file it is, by position in [`Work::vms`].
-    vm: usize,
+    /// Parts that are still to be written.
+    missing: AtomicUsize,
     /// The folder that it lies in, by position in [`Work::folders`].
     folder: usize,
-}
-
-/// A VM on its way: its files stand in the scratch folder until all VMs are complete.
-struct VmWork {
-    temporary: PathBuf,
-    targets: std::ops::Range<usize>,
-    /// Pieces that are still to be written.
-    missing: AtomicUsize,
 }
 
 /// All that the writing threads share.
 struct Work {
     targets: Vec<Target>,
-    vms: Vec<VmWork>,
     /// Folders in scratch, made when the first file comes.
     folders: Vec<(PathBuf, AtomicBool)>,
     /// Openers of finished jobs: their buffers serve again.
@@ -210,8 +201,9 @@ async fn write_all(
     observer.planned(chosen.len() as u64, bytes);
 
     let work = Arc::new(work);
-    for vm in work.vms.iter().filter(|vm| vm.missing.load(Ordering::Relaxed) == 0) {
-        work.complete(vm)?;
+    for empty in work.targets.iter().filter(|target| target.parts == 0) {
+        work.make_folder(empty)?;
+        create_file(&empty.temporary)?;
     }
     let threads = options.threads.max(1);
     let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities)));
@@ -268,7 +260,6 @@ fn prepare(
 ) -> Result<(Work, Jobs), RestoreError> {
     let mut work = Work {
         targets: Vec::new(),
-        vms: Vec::new(),
         folders: Vec::new(),
         openers: Mutex::default(),
         stopped: AtomicBool::new(false),
@@ -277,8 +268,6 @@ fn prepare(
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
     for ((found, _), folder) in chosen.iter().zip(folders) {
         let root = scratch.join(folder);
-        let first = work.targets.len();
-        let mut missing = 0;
         let objects = records
             .entry((&found.record.writer, found.record_id))
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
@@ -315,7 +304,6 @@ fn prepare(
                 });
                 job.pieces.push(Piece { part: part.clone(), target: work.targets.len(), at });
                 at = at.saturating_add(part.size);
-                missing += 1;
             }
             // No piece will bring the digest of an empty file.
             let empty = artefact.parts.is_empty();
@@ -331,15 +319,13 @@ fn prepare(
                 size: artefact.size,
                 digest: artefact.digest,
                 parts: artefact.parts.len(),
-                vm: work.vms.len(),
+                missing: AtomicUsize::new(artefact.parts.len()),
                 folder,
             });
         }
-        work.vms.push(VmWork {
-            temporary: root,
-            targets: first..work.targets.len(),
-            missing: AtomicUsize::new(missing),
-        });
+        if made.is_empty() {
+            create_folder(&root)?;
+        }
     }
     for job in jobs.values_mut() {
         job.pieces.sort_by_key(|piece| (piece.part.offset, piece.target));
@@ -399,33 +385,14 @@ impl Work {
         Ok(())
     }
 
-    /// Writes one piece, whose digest was compared, at its place; the last one completes its VM.
+    /// Writes one piece, whose digest was compared, at its place; after the last of several the file is compared.
     fn write_piece(&self, piece: &Piece, content: &[u8]) -> Result<(), RestoreError> {
         let target = &self.targets[piece.target];
         self.make_folder(target)?;
         write_piece(target, piece, content)?;
-        let vm = &self.vms[target.vm];
-        // Release and acquire: whoever completes the VM sees what the others wrote.
-        if vm.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.complete(vm)?;
-        }
-        Ok(())
-    }
-
-    /// Makes what no piece brought, and looks at what several brought.
-    fn complete(&self, vm: &VmWork) -> Result<(), RestoreError> {
-        self.go_on()?;
-        create_folder(&vm.temporary)?;
-        for target in &self.targets[vm.targets.clone()] {
-            self.go_on()?;
-            match target.parts {
-                0 => {
-                    self.make_folder(target)?;
-                    create_file(&target.temporary)?;
-                }
-                1 => {}
-                _ => self.compare_joined(target)?,
-            }
+        // Release and acquire: whoever writes the last part sees what the others wrote.
+        if target.missing.fetch_sub(1, Ordering::AcqRel) == 1 && target.parts > 1 {
+            self.compare_joined(target)?;
         }
         Ok(())
     }

@@ -19,16 +19,11 @@ fn work(root: &Path, files: &[(&str, &[u8])]) -> Work {
         size: content.len() as u64,
         digest: Digest::of(content),
         parts: 1,
-        vm: 0,
+        missing: AtomicUsize::new(1),
         folder: 0,
     });
     Work {
         targets: targets.collect(),
-        vms: vec![VmWork {
-            temporary: root.join("vm"),
-            targets: 0..files.len(),
-            missing: AtomicUsize::new(files.len()),
-        }],
         folders: vec![(root.join("vm"), AtomicBool::new(false))],
         openers: Mutex::default(),
         stopped: AtomicBool::new(false),
@@ -121,7 +116,7 @@ fn who_was_stopped_makes_nothing() {
     drop(StopOnDrop(&work));
     let fetched = Fetched::Pieces(job(0, b"a"), vec![b"a".to_vec()]);
     write_job(fetched, &identities(), &work).unwrap_err();
-    work.complete(&work.vms[0]).unwrap_err();
+    work.make_folder(&work.targets[0]).unwrap_err();
     assert!(names_in(folder.path()).is_empty());
 }
 
