@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 
 use lifeboat_disk::fixtures::{MemoryFiles, dynamic_vhdx, gpt_disk};
 use lifeboat_fve::fixtures::{VolumeOptions, ntfs_plaintext};
-use lifeboat_recover::{EntryKind, NtfsBrowser, PlainVolume, RecoverError, Unobserved, open_volume};
+use lifeboat_recover::{EntryKind, NtfsBrowser, PlainVolume, RecoverError, Unobserved};
 
-use crate::fixture::{credential, format, from_files, locked, real_ntfs};
+use crate::fixture::{self, format, from_files, locked, real_ntfs};
 
 /// Every file below a folder, with its content.
 fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -39,7 +39,7 @@ fn files_come_out_of_an_encrypted_volume() {
     let files = MemoryFiles::default().with("disk.vhdx", dynamic_vhdx(&parts, size));
     let source = from_files(&files, "disk.vhdx");
     let locked = locked(&source);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     let mut browser = NtfsBrowser::open(&plain).unwrap();
 
@@ -93,7 +93,7 @@ fn damaged_structures_are_errors_and_end() {
     let volume = format(&VolumeOptions::default(), ntfs_plaintext(2 << 20, 512, 1));
     let source = crate::fixture::source(&volume.image);
     let locked = locked(&source);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     // Looks like an NTFS, but is none.
     let error = NtfsBrowser::open(&plain).and_then(|mut browser| browser.list("/")).unwrap_err();

@@ -11,7 +11,7 @@ use lifeboat_recover::{
 };
 use lifeboat_vhdx::{VhdxChain, VhdxReader};
 
-use crate::fixture::{credential, from_files, locked, source};
+use crate::fixture::{self, credential, from_files, locked, source};
 
 /// Several segments, so that cores share the work.
 const VOLUME_BYTES: usize = 50 << 20;
@@ -66,7 +66,7 @@ fn raw_and_vhdx_hold_the_plain_volume() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(&volume.image);
     let locked = locked(&source);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     for name in ["plain.raw", "plain.vhdx"] {
         let output = folder.path().join(name);
@@ -106,7 +106,7 @@ fn an_interrupted_output_is_finished_later_and_proves_itself() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(&volume.image);
     let locked = locked(&source);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     for name in ["plain.raw", "plain.vhdx"] {
         let output = folder.path().join(name);
@@ -146,7 +146,7 @@ fn another_volume_is_not_written_into_a_partial_output() {
     for (volume, is_first) in [(&first, true), (&second, false)] {
         let source = source(&volume.image);
         let locked = locked(&source);
-        let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+        let opened = fixture::opened(&locked, volume);
         let plain = PlainVolume::new(&locked, &opened).unwrap();
         let cancel = AtomicBool::new(is_first);
         let result = decrypt_to(&plain, &options(&output), &cancel, &Unobserved);
@@ -173,7 +173,7 @@ fn a_whole_disk_comes_out_with_its_volumes_in_place() {
     let source = from_files(&files, "disk.avhdx");
     let locked = locked(&source);
     assert_eq!(locked.place.number, 2);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let folder = tempfile::tempdir().unwrap();
     for name in ["disk.raw", "disk.vhdx"] {
         let plain = PlainDisk::new(&source, vec![PlainVolume::new(&locked, &opened).unwrap()]);
@@ -189,7 +189,7 @@ fn what_is_missing_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, source: &lifeboat_recover::SourceDisk<_>| {
         let locked = locked(source);
-        let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+        let opened = fixture::opened(&locked, &volume);
         let plain = PlainVolume::new(&locked, &opened).unwrap();
         let output = folder.path().join(name);
         let report = run(&plain, &output).unwrap();
@@ -229,7 +229,7 @@ fn what_was_never_written_can_be_left_empty() {
     let files = MemoryFiles::default().with("disk.vhdx", dynamic_vhdx(&parts, size));
     let source = from_files(&files, "disk.vhdx");
     let locked = locked(&source);
-    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &volume);
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [all, some] = [false, true].map(|skip_unallocated| {

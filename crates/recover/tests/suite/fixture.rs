@@ -4,7 +4,7 @@ use lifeboat_disk::fixtures::{MemoryFile, MemoryFiles};
 use lifeboat_disk::{ParentSearch, open_disk};
 use lifeboat_fve::fixtures::{FormattedVolume, VolumeOptions, WrittenSecret};
 use lifeboat_fve::{Credential, ExternalKey, Password, RecoveryPassword};
-use lifeboat_recover::{LockedVolume, SourceDisk};
+use lifeboat_recover::{LockedVolume, Opened, SourceDisk, open_volume};
 
 /// Plain content that holds a small real NTFS.
 pub(crate) fn real_ntfs() -> Vec<u8> {
@@ -46,4 +46,9 @@ pub(crate) fn from_files(files: &MemoryFiles, path: &str) -> SourceDisk<MemoryFi
 pub(crate) fn locked(source: &SourceDisk<MemoryFile>) -> LockedVolume<'_, MemoryFile> {
     let volume = source.layout.bitlocker_volumes().next().unwrap();
     LockedVolume::open(source, 0, volume, None).unwrap()
+}
+
+/// Opens a volume with the first of its secrets.
+pub(crate) fn opened(locked: &LockedVolume<'_, MemoryFile>, volume: &FormattedVolume) -> Opened {
+    open_volume(locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap()
 }

@@ -10,7 +10,7 @@ use lifeboat_recover::{
 };
 use lifeboat_schema::{RecoverPlan, WayKind, WayStanding};
 
-use crate::fixture::{credential, from_files, locked, source};
+use crate::fixture::{self, credential, from_files, locked, source};
 
 const VOLUME_BYTES: usize = 1 << 20;
 
@@ -138,7 +138,7 @@ fn captured_metadata_takes_the_place_of_destroyed_copies() {
     assert_eq!(standing(&before, WayKind::CapturedMetadata), Some(WayStanding::NeedsSecret));
     let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
     assert!(locked.uses_capture);
-    let opened = open_volume(&locked, &[credential(&whole.secrets[0].1)], &[], &[]).unwrap();
+    let opened = fixture::opened(&locked, &whole);
     assert!(matches!(opened.proof, KeyProof::Data(_)));
 }
 
