@@ -14,7 +14,7 @@ use lifeboat_engine::source::{
 };
 use lifeboat_schema::{
     ArtefactKind, CarriedWhy, Class, Content, Cut, Digest, Exit, Layout, OwnerId, OwnerTerms, PART_BYTES,
-    Pairing, PolicyRef, PolicyTerms, Record, Role, VmEntry, VmRecord, VmSelector, WriterId,
+    PolicyRef, PolicyTerms, Record, Role, VmEntry, VmRecord, VmSelector, WriterId,
 };
 use lifeboat_tests::fault_store::FaultStore;
 use lifeboat_tests::stage::{Stage, restore_all, tiny_fabric};
