@@ -156,8 +156,8 @@ impl HostSource for DirectorySource {
         Ok(discovery)
     }
 
-    fn still_holds(&self, _: &FoundVm, watched: &[u8]) -> bool {
-        watch::Watched::parse(watched).is_some_and(|watched| watched.is_unchanged())
+    fn still_holds(&self, vm: &FoundVm, watched: &[u8]) -> bool {
+        watch::Watched::parse(watched).is_some_and(|watched| disks::still_hold(self, vm, &watched))
     }
 
     fn refresh(&self, vm: &FoundVm, watched: &[u8]) -> Option<Vec<u8>> {

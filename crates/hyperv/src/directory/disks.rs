@@ -2,6 +2,9 @@
 //!
 //! A configuration names a disk by the path that the host knew, on a drive that may not be there: in an export, a shadow
 //! copy, a mounted volume. So the file is looked for below the VM's folder and the roots, by the longest end of that path.
+//! A head may hold a key and is sealed to the VM's owner, so another VM's disk must never be taken for it: a folder that is
+//! not this VM's alone needs an end that says more than a name, and where several files fit equally none is taken.
+//!
 //! A head is small and read every time that a file of the disk has other attributes; its content changes rarely, so a source
 //! can tell afterwards that nothing changed but attributes.
 //!
@@ -14,10 +17,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lifeboat_disk::{DiskError, ImageFile, ImageFiles, ParentSearch, open_disk};
 use lifeboat_engine::source::{FileStat, FoundVm};
-use lifeboat_schema::{Class, Digest, DiskEntry};
+use lifeboat_schema::{Class, Digest, DiskEntry, Layout};
 
 use super::open;
-use super::watch::{Watched, WatchedFile};
+use super::walk;
+use super::watch::{Watched, WatchedDisk, WatchedFile};
 use super::{DirectoryOptions, DirectorySource};
 use crate::disk_head::{self, CapturedHead};
 use crate::names;
@@ -28,8 +32,13 @@ const ATTEMPTS: usize = 4;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Entries of a folder that are compared with a name in another case.
 const MAX_ENTRIES: usize = 4096;
+/// Most bytes of heads that are in memory for one VM; a head has some hundred KiB.
+const MAX_HEADS_BYTES: usize = 64 << 20;
 /// Folder of heads in the layout of an export; Hyper-V knows none of this name.
 const FOLDER: &str = "Disk Heads";
+
+/// Problem of a disk that lies elsewhere: nothing to worry about where disks are other tools' to back up.
+const NOT_FOUND: &str = "its file was not found below the roots; make the folder that it lies in a root";
 
 /// A head, as the artefacts that it becomes.
 #[derive(Debug)]
@@ -47,6 +56,7 @@ pub(crate) fn read_all(
 ) -> (Vec<HeadFile>, Watched) {
     let (mut files, mut watched) = (Vec::new(), Watched::default());
     let mut taken: Vec<String> = Vec::new();
+    let mut left = MAX_HEADS_BYTES;
     let places = Places::of(source, vm);
     for (index, disk) in disks.iter_mut().enumerate() {
         let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
@@ -55,7 +65,7 @@ pub(crate) fn read_all(
             name = format!("{name}-{index}");
         }
         taken.push(name.clone());
-        match places.read(&disk.path, &mut watched) {
+        match places.read(&disk.path, &mut watched).and_then(|captured| within(&mut left, captured)) {
             Ok(captured) => {
                 let CapturedHead { mut entry, head, secret } = captured;
                 let path = format!("{FOLDER}/{name}.tar");
@@ -74,12 +84,29 @@ pub(crate) fn read_all(
     (files, watched)
 }
 
+/// Takes a head's bytes from what is left of the VM's. The disk stays watched like one whose head was kept.
+fn within(left: &mut usize, captured: CapturedHead) -> Result<CapturedHead, String> {
+    let bytes = captured.head.len() + captured.secret.as_ref().map_or(0, Vec::len);
+    *left = left.checked_sub(bytes).ok_or_else(|| {
+        format!(
+            "its head has {bytes} bytes, and all heads of a VM may have {MAX_HEADS_BYTES}; it is left out"
+        )
+    })?;
+    Ok(captured)
+}
+
+/// Tells whether every disk is as it was, by attributes alone. One that could not be read is tried again.
+pub(crate) fn still_hold(source: &DirectorySource, vm: &FoundVm, watched: &Watched) -> bool {
+    let places = Places::of(source, vm);
+    watched.disks.iter().all(|disk| places.holds(disk))
+}
+
 /// Reads the disks again of which attributes changed; gives what to watch from now on if the heads are as they were.
 pub(crate) fn refresh(source: &DirectorySource, vm: &FoundVm, watched: &Watched) -> Option<Watched> {
     let places = Places::of(source, vm);
     let mut now = Watched::default();
     for disk in &watched.disks {
-        if disk.files.iter().all(WatchedFile::is_unchanged) {
+        if places.holds(disk) {
             now.disks.push(disk.clone());
         } else {
             let _ = places.read(&disk.path, &mut now);
@@ -94,37 +121,67 @@ pub(crate) fn refresh(source: &DirectorySource, vm: &FoundVm, watched: &Watched)
 /// Where disks of one VM are looked for.
 struct Places<'a> {
     home: PathBuf,
+    /// Whether the home is this VM's alone, so that a name in it suffices.
+    is_own_home: bool,
     roots: &'a [PathBuf],
     options: &'a DirectoryOptions,
 }
 
+/// Follows names below a folder.
+type Follow = fn(&Path, &[&str]) -> Option<PathBuf>;
+
 impl<'a> Places<'a> {
     fn of(source: &'a DirectorySource, vm: &FoundVm) -> Self {
-        Self { home: PathBuf::from(&vm.place), roots: &source.roots, options: &source.options }
+        Self {
+            home: PathBuf::from(&vm.place),
+            is_own_home: vm.layout == Layout::Export,
+            roots: &source.roots,
+            options: &source.options,
+        }
+    }
+
+    /// Tells whether a disk is as it was: its files, or that there is none to be read.
+    fn holds(&self, disk: &WatchedDisk) -> bool {
+        if disk.files.is_empty() {
+            let is_same = |problem: String| content_digest(&problem, None) == disk.digest;
+            return self.locate(&disk.path).err().is_some_and(is_same);
+        }
+        disk.files.iter().all(WatchedFile::is_unchanged)
     }
 
     /// Reads a disk by the path that its configuration has, and adds its files to what is watched.
     fn read(&self, windows_path: &str, watched: &mut Watched) -> Result<CapturedHead, String> {
-        let Some(path) = self.find(windows_path) else {
-            let missing = self.expected(windows_path).map(|path| WatchedFile { path, stat: None });
-            let problem =
-                "its file was not found below the roots; make the folder that it lies in a root".to_owned();
-            watched.push(windows_path, &problem, None, missing.into_iter().collect());
-            return Err(problem);
-        };
-        if self.is_excluded(&path) {
-            let problem = "its place is left out by the configuration".to_owned();
-            watched.push(windows_path, &problem, None, Vec::new());
-            return Err(problem);
+        let result = self.locate(windows_path).and_then(|path| {
+            let (result, paths) = self.read_settled(&path);
+            let head = result.map_err(|error| problem_of(&error))?;
+            Ok((head, paths))
+        });
+        // Of a disk with a problem no file is watched: it is tried again in each run.
+        match result {
+            Ok((head, paths)) => {
+                let files = paths.into_iter().map(WatchedFile::now).collect();
+                watched.push(windows_path, "", Some(&head), files);
+                Ok(head)
+            }
+            Err(problem) => {
+                watched.push(windows_path, &problem, None, Vec::new());
+                Err(problem)
+            }
         }
-        let (result, paths) = self.read_settled(&path);
-        let files = paths.into_iter().map(WatchedFile::now).collect();
-        let result = result.map_err(|error| problem_of(&error));
-        match &result {
-            Ok(captured) => watched.push(windows_path, "", Some(captured), files),
-            Err(problem) => watched.push(windows_path, problem, None, files),
+    }
+
+    /// Finds the file of a disk, or says why none is to be read.
+    fn locate(&self, windows_path: &str) -> Result<PathBuf, String> {
+        match self.find(windows_path).as_slice() {
+            [] => Err(NOT_FOUND.to_owned()),
+            [path] if self.is_excluded(path) => Err("its place is left out by the configuration".to_owned()),
+            [path] => Ok(path.clone()),
+            [first, second, ..] => Err(format!(
+                "which file it is cannot be told: {} and {} both fit its path; make roots that hold only one of them",
+                first.display(),
+                second.display()
+            )),
         }
-        result
     }
 
     /// Reads until nothing changed meanwhile, or two reads agree; of a disk that never rests the last read counts.
@@ -159,48 +216,80 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Finds the file of a disk.
-    fn find(&self, windows_path: &str) -> Option<PathBuf> {
-        let parts = parts(windows_path)?;
-        let exact = |base: &Path, parts: &[&str]| {
-            let path = parts.iter().fold(base.to_owned(), |path, part| path.join(part));
-            path.symlink_metadata().is_ok().then_some(path)
-        };
-        // In the VM's folder the name alone suffices, below a root it could be another VM's.
-        let bases = || {
-            std::iter::once((self.home.as_path(), 1)).chain(self.roots.iter().map(|root| (root.as_path(), 2)))
-        };
-        let look = |find: &dyn Fn(&Path, &[&str]) -> Option<PathBuf>| {
-            bases().find_map(|(base, fewest)| {
-                (0..parts.len())
-                    .filter(|from| parts.len() - from >= fewest)
-                    .find_map(|from| find(base, &parts[from..]))
-            })
-        };
-        let beside = |find: &dyn Fn(&Path, &[&str]) -> Option<PathBuf>| {
-            find(&self.home, &[names::DISKS, parts.last()?])
-        };
-        look(&exact)
-            .or_else(|| beside(&exact))
-            .or_else(|| look(&in_any_case))
-            .or_else(|| beside(&in_any_case))
+    /// Finds the file of a disk: one, or those that fit equally.
+    fn find(&self, windows_path: &str) -> Vec<PathBuf> {
+        let Some(parts) = parts(windows_path) else { return Vec::new() };
+        // Where the paths of the host are those of this machine.
+        let stated = Path::new(windows_path);
+        let is_below = self.roots.iter().any(|root| stated.starts_with(root));
+        if stated.is_absolute() && is_below && stated.symlink_metadata().is_ok() {
+            return vec![stated.to_owned()];
+        }
+        let follows: [Follow; 2] = [exact, in_any_case];
+        let looks = follows.iter().map(|follow| self.look(windows_path, &parts, *follow));
+        looks.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    /// Where a disk that is not there would be expected.
-    fn expected(&self, windows_path: &str) -> Option<PathBuf> {
-        Some(self.home.join(names::DISKS).join(parts(windows_path)?.last()?))
+    fn look(&self, windows_path: &str, parts: &[&str], follow: Follow) -> Vec<PathBuf> {
+        let at_home = || (0..parts.len()).find_map(|from| follow(&self.home, &parts[from..]));
+        if self.is_own_home
+            && let Some(path) = at_home()
+        {
+            return vec![path];
+        }
+        let shared = std::iter::once(&self.home).filter(|_| !self.is_own_home).chain(self.roots);
+        let mut found: Vec<(usize, PathBuf)> = shared
+            .filter_map(|base| {
+                let mut ends = (0..parts.len()).filter(|&from| is_telling(base, windows_path, parts, from));
+                ends.find_map(|from| Some((parts.len() - from, follow(base, &parts[from..])?)))
+            })
+            .collect();
+        let longest = found.iter().map(|(length, _)| *length).max();
+        found.retain(|(length, _)| Some(*length) == longest);
+        // Roots may lie in each other, or be named twice.
+        let canonical = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        found.sort_by_cached_key(|(_, path)| canonical(path));
+        found.dedup_by_key(|(_, path)| canonical(path));
+        let mut found: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
+        if found.is_empty() && self.is_own_home {
+            let beside = parts.last().and_then(|name| follow(&self.home, &[names::DISKS, name]));
+            found.extend(beside);
+        }
+        found
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
-        if self.options.exclude.is_empty() {
-            return false;
-        }
-        let Some(relative) = self.roots.iter().find_map(|root| path.strip_prefix(root).ok()) else {
-            return false;
-        };
-        let mut places = relative.ancestors().filter(|place| !place.as_os_str().is_empty());
-        places.any(|place| self.options.exclude.iter().any(|pattern| pattern.matches(place)))
+        let mut places = path
+            .ancestors()
+            .take_while(|place| self.roots.iter().any(|root| place.starts_with(root) && place != root));
+        places.any(|place| match (place.parent(), place.file_name().and_then(|name| name.to_str())) {
+            (Some(folder), Some(name)) => walk::is_excluded(self.options, self.roots, folder, name),
+            _ => false,
+        })
     }
+}
+
+/// Tells whether the end of a path says enough below a folder that may hold disks of several VMs: beside the file's name the
+/// name of a folder, which may be that of `base` itself. The folder that every VM has for its disks says nothing.
+fn is_telling(base: &Path, windows_path: &str, parts: &[&str], from: usize) -> bool {
+    let says = |part: &str| !part.eq_ignore_ascii_case(names::DISKS);
+    let drive = |path: &str| path.get(..2).filter(|start| start.ends_with(':')).map(str::to_ascii_lowercase);
+    let is_base = |part: &str| {
+        let name = base.file_name().and_then(|name| name.to_str());
+        let on_another = match (drive(windows_path), base.to_str().and_then(drive)) {
+            (Some(stated), Some(base)) => stated != base,
+            _ => false,
+        };
+        says(part) && !on_another && name.is_some_and(|name| name.eq_ignore_ascii_case(part))
+    };
+    let above = from.checked_sub(1).is_some_and(|above| is_base(parts[above]));
+    parts[from..].iter().filter(|part| says(part)).count() + usize::from(above) >= 2
+}
+
+/// Follows names as they are.
+fn exact(base: &Path, parts: &[&str]) -> Option<PathBuf> {
+    let path = parts.iter().fold(base.to_owned(), |path, part| path.join(part));
+    path.symlink_metadata().is_ok().then_some(path)
 }
 
 /// The parts of a Windows path without its drive; none for a path that leads upwards, or to no file.
@@ -282,17 +371,17 @@ impl RootedFiles<'_> {
 impl ImageFiles for RootedFiles<'_> {
     type File = ImageFile;
 
+    /// A folder on the way may be a link, as nobody has walked it.
     fn open(&self, path: &Path) -> io::Result<ImageFile> {
+        if !self.holds(path.parent().unwrap_or(Path::new("")))? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it lies outside of the roots"));
+        }
         let (file, stat) = open::open(path)?;
         Ok(ImageFile::new(file, stat.size))
     }
 
     fn open_parent(&self, path: &Path) -> io::Result<ImageFile> {
-        if self.holds(path.parent().unwrap_or(Path::new("")))? {
-            self.open(path)
-        } else {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it lies outside of the roots"))
-        }
+        self.open(path)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

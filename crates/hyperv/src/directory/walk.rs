@@ -231,7 +231,7 @@ impl Walk<'_> {
             return walked
                 .contradiction(&entry.path(), "its name is not Unicode, so no path in a vault can name it");
         };
-        if self.is_excluded(&task.path, name) {
+        if is_excluded(self.options, self.roots, &task.path, name) {
             return;
         }
         let (path, kind) = match entry.file_type() {
@@ -297,7 +297,7 @@ impl Walk<'_> {
                         .contradiction(&entry.path(), "its name is not Unicode or its type is not to be had");
                     continue;
                 };
-                if self.is_excluded(&path, name) {
+                if is_excluded(self.options, self.roots, &path, name) {
                     continue;
                 }
                 let relative = format!("{relative}/{name}");
@@ -310,15 +310,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-
-    fn is_excluded(&self, folder: &Path, name: &str) -> bool {
-        if self.options.exclude.is_empty() {
-            return false;
-        }
-        let root = self.roots.iter().find_map(|root| folder.strip_prefix(root).ok());
-        let relative = root.unwrap_or(folder).join(name);
-        self.options.exclude.iter().any(|pattern| pattern.matches(&relative))
     }
 
     /// Resolves a link if that is wanted and it stays in the roots; says so if it hides what may be a VM.
@@ -362,6 +353,16 @@ impl Walk<'_> {
         let first_time = !metadata.is_dir() || self.queue().followed.insert(target.clone());
         first_time.then(|| (target, metadata.file_type()))
     }
+}
+
+/// Tells whether the configuration leaves a place out by its own name; a folder above it is asked for separately.
+pub(super) fn is_excluded(options: &DirectoryOptions, roots: &[PathBuf], folder: &Path, name: &str) -> bool {
+    if options.exclude.is_empty() {
+        return false;
+    }
+    let root = roots.iter().find_map(|root| folder.strip_prefix(root).ok());
+    let relative = root.unwrap_or(folder).join(name);
+    options.exclude.iter().any(|pattern| pattern.matches(&relative))
 }
 
 /// Wakes the other threads if this one panics.

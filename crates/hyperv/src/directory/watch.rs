@@ -31,7 +31,7 @@ pub(crate) struct WatchedDisk {
     pub(crate) path: String,
     /// Of what was read, or of why nothing was.
     pub(crate) digest: Digest,
-    /// Its files, and its parents'.
+    /// Its files, and its parents'; none for a disk with a problem.
     pub(crate) files: Vec<WatchedFile>,
 }
 
@@ -52,11 +52,6 @@ impl Watched {
     ) {
         let digest = disks::content_digest(problem, captured);
         self.disks.push(WatchedDisk { path: path.to_owned(), digest, files });
-    }
-
-    /// Tells whether every file has the attributes that it had.
-    pub(crate) fn is_unchanged(&self) -> bool {
-        self.disks.iter().flat_map(|disk| &disk.files).all(WatchedFile::is_unchanged)
     }
 
     /// Empty for a VM without disks.

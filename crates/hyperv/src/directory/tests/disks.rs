@@ -210,3 +210,129 @@ fn a_chain_is_followed_inside_the_roots_only() {
         }
     }
 }
+
+/// Configurations of two VMs in one folder, with a disk each.
+fn two_live(host: &Host, web: &str, sql: &str) {
+    let controller = "/configuration/_83f8638b-8dca-4152-9eda-2ca8b33039b4_/controller0/drive0";
+    for (id, name, path) in [(WEB, "web", web), (SQL, "sql", sql)] {
+        let tree = vmcx(id, name)
+            .set(&format!("{controller}/pathname"), path)
+            .set(&format!("{controller}/type"), "VHD");
+        host.write(&format!("hv/Virtual Machines/{id}.vmcx"), &encode(&tree));
+    }
+}
+
+/// Which of the two VMs got a head, `web` first; and why the others did not.
+fn heads(source: &DirectorySource) -> ([bool; 2], Vec<String>) {
+    let vms = source.discover().unwrap().vms;
+    assert_eq!(vms.len(), 2);
+    let disk = |id: &str| {
+        let vm = vms.iter().find(|vm| vm.vm_id == lower(id)).unwrap();
+        source.capture(vm, &mut Sink::default()).unwrap().disks.remove(0)
+    };
+    let disks = [disk(WEB), disk(SQL)];
+    let problems = disks.iter().filter_map(|disk| disk.problem.clone()).collect();
+    (disks.map(|disk| disk.head.is_some()), problems)
+}
+
+#[test]
+fn a_vm_never_gets_the_disk_of_another() {
+    let image = vhdx(&bitlocker(usual(), 1).image);
+    // Stated by both, where the one disk lies, and whose it is.
+    for (web, sql, lies, expected) in [
+        (r"D:\web\os.vhdx", r"E:\sql\os.vhdx", "hv/os.vhdx", [false, false]),
+        (r"D:\web\os.vhdx", r"E:\sql\os.vhdx", "hv/sql/os.vhdx", [false, true]),
+        (r"D:\web\os.vhdx", r"E:\sql\os.vhdx", "hv/Virtual Hard Disks/os.vhdx", [false, false]),
+        (
+            r"D:\web\Virtual Hard Disks\os.vhdx",
+            r"D:\sql\Virtual Hard Disks\os.vhdx",
+            "hv/Virtual Hard Disks/os.vhdx",
+            [false, false],
+        ),
+        (
+            r"D:\web\Virtual Hard Disks\os.vhdx",
+            r"D:\sql\virtual hard disks\os.vhdx",
+            "web/Virtual Hard Disks/os.vhdx",
+            [true, false],
+        ),
+        // The usual folder of a host, named as its root is.
+        (
+            r"D:\HV\Virtual Hard Disks\os.vhdx",
+            r"D:\HV\Virtual Hard Disks\sql.vhdx",
+            "hv/Virtual Hard Disks/os.vhdx",
+            [true, false],
+        ),
+    ] {
+        let host = Host::new();
+        two_live(&host, web, sql);
+        host.write(lies, &image);
+        let (is, problems) = heads(&host.source());
+        assert_eq!(is, expected, "{lies}: {problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains("was not found below the roots")));
+    }
+}
+
+#[test]
+fn of_two_files_that_fit_equally_none_is_taken() {
+    let image = vhdx(&bitlocker(usual(), 1).image);
+    let host = Host::new();
+    two_live(&host, r"D:\VMs\web\os.vhdx", r"D:\VMs\sql\os.vhdx");
+    host.write("one/web/os.vhdx", &image).write("two/web/os.vhdx", &image).write("two/sql/os.vhdx", &image);
+    let source = |roots: &[&str]| {
+        let roots = roots.iter().map(|root| host.path(root)).collect();
+        DirectorySource::new("test", roots, quick())
+    };
+    let (is, problems) = heads(&source(&["hv", "one", "two"]));
+    assert_eq!(is, [false, true]);
+    assert!(problems[0].contains("both fit its path"), "{problems:?}");
+    // One file over two roots is one file, and the longer end says more.
+    assert_eq!(heads(&source(&["hv", "two", "two/../two"])).0, [true, true]);
+    host.write("three/VMs/web/os.vhdx", &image);
+    assert_eq!(heads(&source(&["hv", "one", "two", "three"])).0, [true, true]);
+}
+
+#[test]
+fn a_disk_with_a_problem_is_tried_again_in_each_run() {
+    let host = host(&bitlocker(usual(), 1).image);
+    let os = "web/Virtual Hard Disks/os.vhdx";
+    let bytes = fs::read(host.path(os)).unwrap();
+    // Elsewhere: nothing is opened, and nothing is captured anew, until its folder is a root.
+    fs::remove_file(host.path(os)).unwrap();
+    host.write("library/os.vhdx", &bytes);
+    host.write(&format!("web/Virtual Machines/{WEB}.vmcx"), &encode(&with_disk(r"D:\Store\library\os.vhdx")));
+    let source = |roots: &[&str]| {
+        let roots = roots.iter().map(|root| host.path(root)).collect();
+        DirectorySource::new("test", roots, quick())
+    };
+    let (narrow, wide) = (source(&["web/Virtual Machines"]), source(&["web/Virtual Machines", "library"]));
+    let vm = narrow.discover().unwrap().vms.remove(0);
+    let mut sink = Sink::default();
+    assert!(narrow.capture(&vm, &mut sink).unwrap().disks[0].problem.is_some());
+    assert!(narrow.still_holds(&vm, &sink.watched));
+    assert!(!wide.still_holds(&vm, &sink.watched));
+    assert_eq!(wide.refresh(&vm, &sink.watched), None);
+    assert!(wide.capture(&vm, &mut sink).unwrap().disks[0].head.is_some());
+
+    // There and not to be read: looked at each time, and the same answer costs no capture.
+    host.write("library/os.vhdx", b"vhdxfile and nothing more");
+    assert!(wide.capture(&vm, &mut sink).unwrap().disks[0].problem.is_some());
+    assert!(!wide.still_holds(&vm, &sink.watched));
+    assert_eq!(wide.refresh(&vm, &sink.watched), Some(sink.watched.clone()));
+    host.write("library/os.vhdx", &bytes);
+    assert_eq!(wide.refresh(&vm, &sink.watched), None);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_leads_no_disk_out_of_the_roots() {
+    let outside = Host::new();
+    outside.write("os.vhdx", &vhdx(&bitlocker(usual(), 1).image));
+    let host = host(&[]);
+    fs::remove_dir_all(host.path("web/Virtual Hard Disks")).unwrap();
+    std::os::unix::fs::symlink(outside.path(""), host.path("web/Virtual Hard Disks")).unwrap();
+    let source = host.source();
+    let vm = source.discover().unwrap().vms.remove(0);
+    let record = source.capture(&vm, &mut Sink::default()).unwrap();
+    let problem = record.disks[0].problem.as_ref().unwrap();
+    assert!(problem.contains("outside of the roots"), "{problem}");
+}
