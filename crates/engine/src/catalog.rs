@@ -317,6 +317,23 @@ impl Catalog {
         })
     }
 
+    /// The folder that a VM lay in when it was captured; none where its entry does not say.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn place(&self, key: &str) -> Result<Option<String>, CatalogError> {
+        #[derive(serde::Deserialize)]
+        struct Entry {
+            vm: Vm,
+        }
+        #[derive(serde::Deserialize)]
+        struct Vm {
+            place: String,
+        }
+        let json = self.entry(key)?.and_then(|entry| entry.json());
+        Ok(json.and_then(|json| serde_json::from_slice::<Entry>(&json).ok()).map(|entry| entry.vm.place))
+    }
+
     /// Writes down what is about to be committed; replaces what an ended run left.
     ///
     /// # Errors

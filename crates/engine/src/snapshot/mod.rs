@@ -177,8 +177,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan =
+    let mut plan =
         plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    plan.carry_hidden(|vm| catalog.place(&vm.key).ok().flatten());
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
