@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod journal;
 mod keys;
 mod matching;
+mod place;
 mod plain;
 mod plan;
 mod read_back;

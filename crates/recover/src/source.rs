@@ -38,6 +38,40 @@ impl<F: ReadAt> SourceDisk<F> {
         let layout = DiskLayout::read(&disk)?;
         Ok(Self { path: path.to_owned(), disk, layout })
     }
+
+    /// Returns a digest that changes with the disk: the ids of every image of the chain, and length, last change and,
+    /// where the image has no id, name of its file.
+    pub(crate) fn state(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("Lifeboat 2026 recover: the state of a disk");
+        hasher.update(&self.disk.size_bytes().to_le_bytes());
+        for image in self.disk.vhdx_files() {
+            let header = image.header();
+            hasher.update(image.identity().virtual_disk_id.to_bytes().as_slice());
+            hasher.update(header.file_write_guid.to_bytes().as_slice());
+            hasher.update(header.data_write_guid.to_bytes().as_slice());
+        }
+        for image in self.disk.vhd_files() {
+            hasher.update(&image.identity().id.0);
+        }
+        let has_ids = !(self.disk.vhdx_files().is_empty() && self.disk.vhd_files().is_empty());
+        for path in self.disk.files() {
+            if !has_ids {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let name = path.as_os_str().as_encoded_bytes();
+                hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+            }
+            // A device states neither; ids and keys must do.
+            let Ok(metadata) = path.metadata() else { continue };
+            hasher.update(&metadata.len().to_le_bytes());
+            if metadata.is_file()
+                && let Ok(changed) = metadata.modified()
+                && let Ok(since) = changed.duration_since(std::time::UNIX_EPOCH)
+            {
+                hasher.update(&since.as_nanos().to_le_bytes());
+            }
+        }
+        hasher.finalize().into()
+    }
 }
 
 /// Which volume: of which disk, with which number there.
