@@ -88,6 +88,18 @@ pub enum RecoverError {
         /// The partial output.
         partial: PathBuf,
     },
+    /// A person stopped an extraction.
+    #[error(
+        "interrupted; {files} whole files are in {}, and the same command goes on: it leaves what is there as it is, and \
+         names it",
+        to.display()
+    )]
+    ExtractInterrupted {
+        /// The folder.
+        to: PathBuf,
+        /// Files that this run wrote.
+        files: u64,
+    },
     /// The decrypted volume holds no file system that can be read here.
     #[error("the files of this volume cannot be listed: {why}. Decrypt it with --to and open it elsewhere")]
     NoFileSystem {
