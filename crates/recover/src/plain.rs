@@ -51,8 +51,7 @@ impl<'v, 'd, F: ReadAt> PlainVolume<'v, 'd, F> {
     /// # Errors
     /// As [`fve::Volume::decrypt`].
     pub fn new(locked: &'v LockedVolume<'d, F>, opened: &Opened) -> Result<Self, fve::Error> {
-        let copies = locked.fve().distinct_metadata();
-        let metadata = copies.get(opened.metadata_index).unwrap_or(locked.fve().metadata());
+        let metadata = locked.metadata_of(opened);
         let plain = locked.fve().decrypt(metadata, opened.volume_key())?;
         let mut hasher = blake3::Hasher::new_derive_key("Lifeboat 2026 recover: what a partial output is of");
         hasher.update(&locked.source.state());
