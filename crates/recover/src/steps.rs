@@ -4,17 +4,27 @@
 
 use lifeboat_fve::{Guid, Metadata, ProtectionType};
 
+use crate::target::OutputKind;
+
 /// What a recovery ended in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A whole disk with decrypted volumes, as a VHDX.
-    DiskAsVhdx(String),
-    /// A whole disk with decrypted volumes, raw.
-    DiskAsRaw(String),
-    /// One decrypted volume, as a VHDX.
-    VolumeAsVhdx(String),
-    /// One decrypted volume, raw.
-    VolumeAsRaw(String),
+    /// A whole disk with decrypted volumes.
+    Disk {
+        /// The file.
+        path: String,
+        /// Its form.
+        kind: OutputKind,
+        /// BitLocker volumes in it that nothing opened.
+        still_encrypted: usize,
+    },
+    /// One decrypted volume.
+    Volume {
+        /// The file.
+        path: String,
+        /// Its form.
+        kind: OutputKind,
+    },
     /// A key that opens the volume, and nothing written.
     KeyProved,
 }
@@ -33,26 +43,29 @@ pub struct NextSteps {
 pub fn next_steps(outcome: &Outcome, metadata: &Metadata, used: Option<Guid>) -> NextSteps {
     let has_tpm = metadata.protectors().iter().any(|one| one.protection.needs_tpm());
     match outcome {
-        Outcome::DiskAsVhdx(path) => boot_plain(path, has_tpm),
-        Outcome::DiskAsRaw(path) => NextSteps {
+        Outcome::Disk { path, kind: OutputKind::Vhdx, still_encrypted } => {
+            boot_plain(path, has_tpm, *still_encrypted)
+        }
+        Outcome::Disk { path, kind: OutputKind::Raw, still_encrypted } => NextSteps {
             steps: vec![
                 format!(
-                    "{path} is the whole disk, decrypted, as raw bytes. Hyper-V wants a VHDX: run the command again with --whole-disk --to NAME.vhdx, or convert it: qemu-img convert -O vhdx."
+                    "{path} is the whole disk, {}, as raw bytes. Hyper-V wants a VHDX: run the command again with --whole-disk --to NAME.vhdx, or convert it: qemu-img convert -O vhdx.",
+                    what_is_plain(*still_encrypted)
                 ),
                 guard_plain(),
             ],
             powershell: None,
         },
-        Outcome::VolumeAsVhdx(path) => NextSteps {
+        Outcome::Volume { path, kind: OutputKind::Vhdx } => NextSteps {
             steps: vec![
                 format!(
-                    "{path} holds the decrypted volume alone, without a partition table: for reading files (Mount-VHD -ReadOnly, or 7-Zip, or `lifeboat recover --list`). A VM does not boot from it; for that run the command again with --whole-disk."
+                    "{path} holds the decrypted volume alone, without a partition table: for reading files (7-Zip, or `lifeboat recover --list` on the encrypted disk). A VM does not boot from it; for that run the command again with --whole-disk."
                 ),
                 guard_plain(),
             ],
-            powershell: Some(format!("Mount-VHD -ReadOnly -Path {}\n", quoted(path))),
+            powershell: None,
         },
-        Outcome::VolumeAsRaw(path) => NextSteps {
+        Outcome::Volume { path, kind: OutputKind::Raw } => NextSteps {
             steps: vec![
                 format!(
                     "{path} holds the decrypted volume. On Linux: mount -o ro,loop. On Windows: 7-Zip opens it. To boot the VM from it run the command again with --whole-disk --to NAME.vhdx."
@@ -62,6 +75,15 @@ pub fn next_steps(outcome: &Outcome, metadata: &Metadata, used: Option<Guid>) ->
             powershell: None,
         },
         Outcome::KeyProved => boot_and_reseal(metadata, used, has_tpm),
+    }
+}
+
+/// What of a disk came out decrypted.
+fn what_is_plain(still_encrypted: usize) -> String {
+    match still_encrypted {
+        0 => "decrypted".to_owned(),
+        1 => "decrypted but for one BitLocker volume that stays encrypted".to_owned(),
+        many => format!("decrypted but for {many} BitLocker volumes that stay encrypted"),
     }
 }
 
@@ -85,11 +107,18 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-fn boot_plain(path: &str, has_tpm: bool) -> NextSteps {
+fn boot_plain(path: &str, has_tpm: bool, still_encrypted: usize) -> NextSteps {
+    let plain = what_is_plain(still_encrypted);
+    let start = match still_encrypted {
+        0 => "Start the VM. BitLocker does not ask: nothing is encrypted.",
+        _ => {
+            "Start the VM. BitLocker does not ask for a decrypted volume; for those that stay encrypted Windows may."
+        }
+    };
     let mut steps = vec![
-        format!("{path} is the whole disk, decrypted. Copy it to the host beside the VM; keep the encrypted original until the end."),
+        format!("{path} is the whole disk, {plain}. Copy it to the host beside the VM; keep the encrypted original until the end."),
         "Attach it in place of the encrypted disk, at the same controller and location. Generation 2 VMs keep their Secure Boot template.".to_owned(),
-        "Start the VM. BitLocker does not ask: nothing is encrypted. If Windows does not start, attach the disk to another Windows machine and run chkdsk on it.".to_owned(),
+        format!("{start} If Windows does not start, attach the disk to another Windows machine and run chkdsk on it."),
         "In the guest turn BitLocker on again and let the new recovery password go to escrow before the old disk is removed.".to_owned(),
     ];
     if has_tpm {

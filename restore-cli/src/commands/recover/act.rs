@@ -1,7 +1,6 @@
 //! What is done with opened volumes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use lifeboat_disk::ImageFile;
@@ -15,7 +14,8 @@ use lifeboat_schema::{
 };
 use zeroize::Zeroizing;
 
-use super::{Recover, Work, show, write_card};
+use super::interrupt::Stoppable;
+use super::{Recover, Work, show};
 use crate::commands::{random, write_private};
 use crate::error::CliError;
 use crate::output;
@@ -27,6 +27,7 @@ pub(super) fn act(
     chosen: &[usize],
     opened: &[OpenedDisk],
 ) -> Result<Exit, CliError> {
+    let chosen = &if arguments.whole_disk { of_one_disk(work, chosen)? } else { chosen.to_vec() };
     let mut report = RecoverReport {
         volumes: chosen.iter().map(|&index| show::volume(&work.locked[index], &opened[index])).collect(),
         written: None,
@@ -45,10 +46,6 @@ pub(super) fn act(
         }
     }
     let locked: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_err()).collect();
-    if let Some(path) = &arguments.card {
-        let volumes: Vec<_> = locked.iter().map(|&index| &work.locked[index]).collect();
-        write_card(path, &volumes)?;
-    }
     if locked.len() == chosen.len() {
         return Err(nothing_opened(work, &locked, opened));
     }
@@ -61,7 +58,10 @@ pub(super) fn act(
                 work.locked[index].place.number,
                 work.locked[index].source.path.display()
             ),
-            report_failure(&opened[index]),
+            match arguments.whole_disk {
+                true => format!("it stays encrypted in the output. {}", report_failure(&opened[index])),
+                false => report_failure(&opened[index]),
+            },
             "give a key of this volume; --plan tells every way, and --card FILE writes down what to ask whom",
         ));
     }
@@ -71,9 +71,6 @@ pub(super) fn act(
         }
     }
 
-    if let Some(path) = &arguments.read_back {
-        report.read_back = Some(read_back(work, chosen, opened, path)?);
-    }
     if arguments.list.is_some() || arguments.extract.is_some() {
         let index = one_of(work, chosen, opened)?;
         browse(work, arguments, index, opened, &mut report)?;
@@ -83,8 +80,12 @@ pub(super) fn act(
         && let Ok(index) = one_of(work, chosen, opened)
         && let Ok(one) = &opened[index].result
     {
-        let metadata = work.locked[index].fve().metadata();
+        let metadata = work.locked[index].metadata_of(one);
         tell(next_steps(&Outcome::KeyProved, metadata, one.protector), &mut report);
+    }
+    // Last: an interrupted decryption is finished by the same command, which would find the file there.
+    if let Some(path) = &arguments.read_back {
+        report.read_back = Some(read_back(work, chosen, opened, path)?);
     }
     if work.context.json {
         output::json(&report);
@@ -189,6 +190,19 @@ fn proof_findings(work: &Work<'_>, index: usize, opened: &Opened, findings: &mut
     }
 }
 
+/// All volumes of the one disk that the chosen volumes lie on.
+fn of_one_disk(work: &Work<'_>, chosen: &[usize]) -> Result<Vec<usize>, CliError> {
+    let disk = |index: usize| work.locked[index].place.disk;
+    let Some(&first) = chosen.first() else { return Ok(Vec::new()) };
+    if chosen.iter().any(|&index| disk(index) != disk(first)) {
+        return Err(CliError::usage(format!(
+            "--whole-disk writes one disk; name a volume of it with --volume: {}",
+            work.names().join(", ")
+        )));
+    }
+    Ok((0..work.locked.len()).filter(|&index| disk(index) == disk(first)).collect())
+}
+
 /// The one volume that an action is about.
 fn one_of(work: &Work<'_>, chosen: &[usize], opened: &[OpenedDisk]) -> Result<usize, CliError> {
     let open: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_ok()).collect();
@@ -264,11 +278,12 @@ fn browse(
         );
     }
     if let (Some(path), Some(to)) = (&arguments.extract, &arguments.to) {
-        let cancel = cancel_on_interrupt();
-        let bar = Bar(output::progress("Extracting"));
         let options = ExtractOptions { to: to.clone(), random_id: random()? };
-        let extracted = browser.extract(path, &options, cancel, &bar);
+        let stoppable = Stoppable::begin();
+        let bar = Bar(output::progress("Extracting"));
+        let extracted = browser.extract(path, &options, stoppable.flag(), &bar);
         bar.0.finish_and_clear();
+        drop(stoppable);
         let ExtractReport { files, bytes, left_out_count, left_out } = extracted?;
         if left_out_count > 0 {
             report.findings.push(Finding::new(
@@ -294,36 +309,25 @@ fn decrypt(
 ) -> Result<(), CliError> {
     let kind = OutputKind::of(output);
     let path = output.display().to_string();
-    let (index, outcome, source): (usize, Outcome, Box<dyn PlainSource + '_>);
+    let (index, still_encrypted, source): (usize, usize, Box<dyn PlainSource + '_>);
     if arguments.whole_disk {
         let open: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_ok()).collect();
         let Some(&first) = open.first() else {
             return Err(CliError::new(Exit::NoAccess, "nothing opened"));
         };
         let disk = work.locked[first].place.disk;
-        if open.iter().any(|&index| work.locked[index].place.disk != disk) {
-            return Err(CliError::usage(format!(
-                "--whole-disk writes one disk; name a volume of it with --volume: {}",
-                work.names().join(", ")
-            )));
-        }
+        let unusable = work.unusable.iter().filter(|(of, ..)| *of == disk).count();
+        still_encrypted = chosen.len() - open.len() + unusable;
         let mut volumes = Vec::new();
         for &index in &open {
             volumes.push(plain(work, index, &opened[index])?);
         }
         index = first;
         source = Box::new(PlainDisk::new(&work.disks[disk], volumes));
-        outcome = match kind {
-            OutputKind::Vhdx => Outcome::DiskAsVhdx(path.clone()),
-            OutputKind::Raw => Outcome::DiskAsRaw(path.clone()),
-        };
     } else {
         index = one_of(work, chosen, opened)?;
+        still_encrypted = 0;
         source = Box::new(plain(work, index, &opened[index])?);
-        outcome = match kind {
-            OutputKind::Vhdx => Outcome::VolumeAsVhdx(path.clone()),
-            OutputKind::Raw => Outcome::VolumeAsRaw(path.clone()),
-        };
     }
     let options = DecryptOptions {
         output: output.to_owned(),
@@ -332,10 +336,11 @@ fn decrypt(
         check_space: !arguments.no_space_check,
         random_ids: random()?,
     };
-    let cancel = cancel_on_interrupt();
+    let stoppable = Stoppable::begin();
     let bar = Bar(output::progress("Decrypting"));
-    let written = decrypt_to(source.as_ref(), &options, cancel, &bar);
+    let written = decrypt_to(source.as_ref(), &options, stoppable.flag(), &bar);
     bar.0.finish_and_clear();
+    drop(stoppable);
     let written = written?;
     if !written.is_whole() {
         let behind = written.stated_bytes.saturating_sub(written.plain_bytes);
@@ -363,7 +368,7 @@ fn decrypt(
         ));
     }
     report.written = Some(WrittenOutput {
-        path,
+        path: path.clone(),
         form: match kind {
             OutputKind::Raw => "raw".to_owned(),
             OutputKind::Vhdx => "vhdx".to_owned(),
@@ -374,8 +379,13 @@ fn decrypt(
         missing_bytes: written.missing_bytes,
         missing: written.missing.iter().map(|range| [range.start, range.end - range.start]).collect(),
     });
-    let protector = opened[index].result.as_ref().ok().and_then(|one| one.protector);
-    tell(next_steps(&outcome, work.locked[index].fve().metadata(), protector), report);
+    if let Ok(one) = &opened[index].result {
+        let outcome = match arguments.whole_disk {
+            true => Outcome::Disk { path, kind, still_encrypted },
+            false => Outcome::Volume { path, kind },
+        };
+        tell(next_steps(&outcome, work.locked[index].metadata_of(one), one.protector), report);
+    }
     Ok(())
 }
 
@@ -400,25 +410,4 @@ impl Observer for Bar {
     fn advanced(&self, bytes: u64) {
         self.0.inc(bytes);
     }
-}
-
-/// Returns a flag that the first interrupt sets; the second ends the process where it stands.
-fn cancel_on_interrupt() -> &'static AtomicBool {
-    static CANCEL: AtomicBool = AtomicBool::new(false);
-    static WATCHED: std::sync::Once = std::sync::Once::new();
-    WATCHED.call_once(|| {
-        std::thread::spawn(|| {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-                return;
-            };
-            runtime.block_on(async {
-                while tokio::signal::ctrl_c().await.is_ok() {
-                    if CANCEL.swap(true, Ordering::Relaxed) {
-                        std::process::exit(Exit::Interrupted.code().into());
-                    }
-                }
-            });
-        });
-    });
-    &CANCEL
 }
