@@ -81,7 +81,13 @@ pub(crate) fn run(source: &dyn PlainSource, output: &Path) -> Result<DecryptRepo
 }
 
 /// Sets the flag when so many bytes are done.
-struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
+pub(crate) struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
+
+impl<'a> StopAt<'a> {
+    pub(crate) fn new(bytes: u64, cancel: &'a AtomicBool) -> Self {
+        Self(bytes, cancel, AtomicU64::new(0))
+    }
+}
 
 impl Observer for StopAt<'_> {
     fn planned(&self, _: u64) {}
@@ -97,7 +103,7 @@ impl Observer for StopAt<'_> {
 #[track_caller]
 pub(crate) fn interrupt(source: &dyn PlainSource, output: &Path, bytes: u64) {
     let cancel = AtomicBool::new(false);
-    let stop = StopAt(bytes, &cancel, AtomicU64::new(0));
+    let stop = StopAt::new(bytes, &cancel);
     let result = decrypt_to(source, &options(output), &cancel, &stop);
     assert!(matches!(result, Err(RecoverError::Interrupted { .. })), "{result:?}");
     assert!(!output.exists() && partial_path(output).exists());

@@ -4,19 +4,21 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 use lifeboat_disk::ImageFile;
+use lifeboat_fve::{FileTime, Guid, Key256};
 use lifeboat_recover::{
-    DecryptOptions, ExtractOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer, Opened,
-    OpenedDisk, Outcome, OutputKind, PlainDisk, PlainSource, PlainVolume, decrypt_to, next_steps,
-    read_back_text,
+    DecryptOptions, DecryptReport, ExtractOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer,
+    Opened, OpenedDisk, Outcome, OutputKind, PlainDisk, PlainSource, PlainVolume, SuspendOptions, decrypt_to,
+    next_steps, read_back_text, suspend_to,
 };
 use lifeboat_schema::{
-    Exit, ExtractedFiles, Finding, ReadBackFile, RecoverReport, Severity, Time, VolumeEntry, WrittenOutput,
+    Exit, ExtractedFiles, Finding, ReadBackFile, RecoverReport, Severity, SuspendedOverlay, Time,
+    VolumeEntry, WrittenOutput,
 };
 use zeroize::Zeroizing;
 
 use super::interrupt::Stoppable;
 use super::{Recover, Work, show};
-use crate::commands::{random, write_private};
+use crate::commands::{now, random, write_private};
 use crate::error::CliError;
 use crate::output;
 
@@ -31,6 +33,7 @@ pub(super) fn act(
     let mut report = RecoverReport {
         volumes: chosen.iter().map(|&index| show::volume(&work.locked[index], &opened[index])).collect(),
         written: None,
+        overlay: None,
         read_back: None,
         entries: None,
         extracted: None,
@@ -76,6 +79,8 @@ pub(super) fn act(
         browse(work, arguments, index, opened, &mut report)?;
     } else if let Some(output) = &arguments.to {
         decrypt(work, arguments, chosen, opened, output, &mut report)?;
+    } else if let Some(output) = &arguments.suspend_overlay {
+        suspend(work, chosen, opened, output, &mut report)?;
     } else if (arguments.verify_only || arguments.has_no_action())
         && let Ok(index) = one_of(work, chosen, opened)
         && let Ok(one) = &opened[index].result
@@ -343,29 +348,7 @@ fn decrypt(
     drop(stoppable);
     let written = written?;
     if !written.is_whole() {
-        let behind = written.stated_bytes.saturating_sub(written.plain_bytes);
-        let mut what = Vec::new();
-        if behind > 0 {
-            what.push(format!(
-                "the image ends {behind} bytes early: the output has {} of {} bytes",
-                written.plain_bytes, written.stated_bytes
-            ));
-        }
-        if written.missing_bytes > 0 {
-            what.push(format!(
-                "{} bytes inside could not be read and are zeros ({}{})",
-                written.missing_bytes,
-                ranges(&written.missing),
-                written.first_failure.as_deref().map(|why| format!("; {why}")).unwrap_or_default()
-            ));
-        }
-        report.findings.push(Finding::new(
-            Severity::Warning,
-            "not-whole",
-            &path,
-            what.join("; "),
-            "look for a whole copy of the disk; what is there was decrypted",
-        ));
+        report.findings.push(not_whole(&path, &written));
     }
     report.written = Some(WrittenOutput {
         path: path.clone(),
@@ -387,6 +370,100 @@ fn decrypt(
         tell(next_steps(&outcome, work.locked[index].metadata_of(one), one.protector), report);
     }
     Ok(())
+}
+
+/// Writes an overlay in which BitLocker is suspended.
+fn suspend(
+    work: &Work<'_>,
+    chosen: &[usize],
+    opened: &[OpenedDisk],
+    output: &Path,
+    report: &mut RecoverReport,
+) -> Result<(), CliError> {
+    let index = one_of(work, chosen, opened)?;
+    let locked = &work.locked[index];
+    let Ok(one) = &opened[index].result else {
+        return Err(CliError::new(Exit::NoAccess, "nothing opened"));
+    };
+    let options = SuspendOptions {
+        output: output.to_owned(),
+        check_space: true,
+        clear_key: Key256::new(random()?),
+        protector: random_guid()?,
+        random_ids: random()?,
+        now: FileTime::from_unix_seconds(now().unix_seconds()),
+    };
+    let stoppable = Stoppable::begin();
+    let bar = Bar(output::progress("Copying"));
+    let written = suspend_to(locked, one, &options, stoppable.flag(), &bar);
+    bar.0.finish_and_clear();
+    drop(stoppable);
+    let written = written?;
+    let path = output.display().to_string();
+    report.findings.push(Finding::new(
+        Severity::Warning,
+        "open-to-anyone",
+        &path,
+        "BitLocker is suspended in it: whoever has it reads the disk, until protection is resumed in the guest",
+        "boot the VM from it, seal it again as the steps say, and remove the file",
+    ));
+    if locked.source.disk.facts().replayed_log {
+        report.findings.push(Finding::new(
+            Severity::Warning,
+            "parent-not-closed",
+            output::path(&locked.source.path),
+            "its log was replayed in memory here; Hyper-V replays it into the file when it opens the disk",
+            "where Hyper-V refuses the overlay, attach the disk alone once, read-only, and write the overlay anew",
+        ));
+    }
+    let missing_bytes = written.copied.as_ref().map_or(0, |copied| copied.missing_bytes);
+    if let Some(copied) = written.copied.as_ref().filter(|copied| !copied.is_whole()) {
+        report.findings.push(not_whole(&path, copied));
+    }
+    let parent = written.parent.map(|parent| parent.display().to_string());
+    report.overlay = Some(SuspendedOverlay {
+        path: path.clone(),
+        parent: parent.clone(),
+        protector: options.protector.to_string(),
+        missing_bytes,
+    });
+    tell(next_steps(&Outcome::Suspended { path, parent }, locked.metadata_of(one), one.protector), report);
+    Ok(())
+}
+
+/// A random (version 4) id.
+fn random_guid() -> Result<Guid, CliError> {
+    let mut id: [u8; 16] = random()?;
+    id[7] = id[7] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    Ok(Guid(id))
+}
+
+/// What is missing in an output.
+fn not_whole(path: &str, written: &DecryptReport) -> Finding {
+    let behind = written.stated_bytes.saturating_sub(written.plain_bytes);
+    let mut what = Vec::new();
+    if behind > 0 {
+        what.push(format!(
+            "the image ends {behind} bytes early: the output has {} of {} bytes",
+            written.plain_bytes, written.stated_bytes
+        ));
+    }
+    if written.missing_bytes > 0 {
+        what.push(format!(
+            "{} bytes inside could not be read and are zeros ({}{})",
+            written.missing_bytes,
+            ranges(&written.missing),
+            written.first_failure.as_deref().map(|why| format!("; {why}")).unwrap_or_default()
+        ));
+    }
+    Finding::new(
+        Severity::Warning,
+        "not-whole",
+        path,
+        what.join("; "),
+        "look for a whole copy of the disk; what is there was decrypted",
+    )
 }
 
 /// The first ranges, for people.

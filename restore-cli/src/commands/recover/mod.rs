@@ -54,6 +54,11 @@ pub(crate) struct Recover {
     /// With --to: begin even if there may be too little room.
     #[arg(long, requires = "to")]
     no_space_check: bool,
+    /// Write an overlay in which BitLocker is suspended, so that the VM boots once without asking: a differencing VHDX
+    /// over a VHDX (.vhdx or .avhdx), of other images a copy. Open to anyone until protection is resumed. Not yet booted by
+    /// Windows.
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["plan", "verify_only", "to", "list", "extract", "card"])]
+    suspend_overlay: Option<PathBuf>,
     /// List a folder of the decrypted NTFS, without writing an image.
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["to", "extract", "card"])]
     list: Option<Option<String>>,
@@ -83,6 +88,7 @@ impl Recover {
             && !self.verify_only
             && self.to.is_none()
             && self.list.is_none()
+            && self.suspend_overlay.is_none()
             && self.read_back.is_none()
             && self.card.is_none()
     }
@@ -93,7 +99,8 @@ impl Recover {
             if path.symlink_metadata().is_ok() {
                 return Err(super::is_there(path));
             }
-            let is_output = self.to.as_ref().is_some_and(|to| path == to || *path == partial_path(to));
+            let is_output =
+                self.to.iter().chain(&self.suspend_overlay).any(|to| path == to || *path == partial_path(to));
             if is_output {
                 return Err(CliError::usage(format!(
                     "{} is the name of the output itself; name another file",

@@ -231,6 +231,15 @@ pub(super) fn report(report: &RecoverReport) {
             ));
         }
     }
+    if let Some(overlay) = &report.overlay {
+        let over = overlay.parent.as_deref().map(|parent| format!(", over {}", output::plain(parent)));
+        output::line(format!(
+            "Wrote {}{}: BitLocker is suspended in it by clear key {}",
+            output::plain(&overlay.path),
+            over.unwrap_or_default(),
+            overlay.protector
+        ));
+    }
     if !report.next_steps.is_empty() {
         output::line("");
         output::line("Next:");

@@ -34,20 +34,23 @@ pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError
         output::note("  3  single files from it");
         output::note("  4  its other recovery secrets, in a file");
         output::note("  5  to boot with this key: the steps");
-        output::note("  6  nothing more");
-        let Some(answer) = ask("1 to 6:") else { return Ok(walk.leave()) };
+        output::note("  6  to boot once without being asked: an overlay in which BitLocker is suspended");
+        output::note("  7  nothing more");
+        let Some(answer) = ask("1 to 7:") else { return Ok(walk.leave()) };
         let step = match answer.as_str() {
             "1" => walk.whole_disk(index)?,
             "2" => walk.volume()?,
             "3" => walk.files()?,
             "4" => walk.read_back()?,
             "5" => Some(Recover { verify_only: true, ..walk.typed.clone() }),
-            "6" => return Ok(walk.leave()),
+            "6" => walk.overlay()?,
+            "7" => return Ok(walk.leave()),
             _ => continue,
         };
         let Some(step) = step else { continue };
         output::note(format!("The same without questions: {}", command(&step)));
         match act::act(work, &step, &[index], &opened) {
+            Ok(exit) if step.suspend_overlay.is_some() => return Ok(exit),
             Ok(exit) if step.to.is_some() && step.extract.is_none() => return Ok(exit),
             Ok(_) => {}
             // Other answers may do.
@@ -210,6 +213,14 @@ impl Walk<'_, '_> {
         Ok(confirmed(step, "the volume is written, decrypted: keep it as you keep its data"))
     }
 
+    fn overlay(&mut self) -> Result<Option<Recover>, CliError> {
+        let Some(path) = new_path("Name of the new file (.avhdx over a VHDX):", None) else {
+            return Ok(None);
+        };
+        let step = Recover { suspend_overlay: Some(path), ..self.typed.clone() };
+        Ok(confirmed(step, "an overlay is written that opens the disk to anyone until protection is resumed"))
+    }
+
     fn files(&mut self) -> Result<Option<Recover>, CliError> {
         let Some(path) =
             ask("File or folder on the volume (empty: list the root; end in / to list a folder):")
@@ -275,6 +286,7 @@ fn command(arguments: &Recover) -> String {
     flag("--volume", arguments.volume.as_ref().map(OsString::from));
     flag("--extract", arguments.extract.as_ref().map(OsString::from));
     flag("--to", path(&arguments.to));
+    flag("--suspend-overlay", path(&arguments.suspend_overlay));
     flag("--read-back", path(&arguments.read_back));
     if let Some(path) = &arguments.list {
         words.push("--list".into());

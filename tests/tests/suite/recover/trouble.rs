@@ -66,6 +66,11 @@ fn flags_that_contradict_each_other_are_refused() {
         ("--list=Users", "--extract a --to out"),
         ("--to out", "--card out2"),
         ("--read-back out", "--card out2"),
+        ("--suspend-overlay out", "--to out2"),
+        ("--suspend-overlay out", "--plan"),
+        ("--suspend-overlay out", "--verify-only"),
+        ("--suspend-overlay out", "--list=Users"),
+        ("--suspend-overlay out", "--card out2"),
         ("--extract a --to out", "--whole-disk"),
         ("--extract a --to out", "--no-space-check"),
     ] {
@@ -168,4 +173,43 @@ fn what_comes_from_elsewhere_is_shown_as_text() {
             .ends(2)
             .says("is it the right file?");
     }
+}
+
+#[test]
+fn a_machine_that_nobody_can_type_at_gets_an_overlay() {
+    let options = VolumeOptions {
+        protectors: vec![
+            ProtectorOptions::recovery_password(),
+            ProtectorOptions::Tpm(lifeboat_fve::ProtectionType::TPM),
+        ],
+        ..VolumeOptions::default()
+    };
+    let case = Case::new(&options);
+    let before = sha256(&case.path("disk.vhdx"));
+    let key = "recover disk.vhdx --recovery-password-file key.txt";
+    let answer = case.run(&format!("{key} --suspend-overlay boot.avhdx")).ends(3);
+    let answer =
+        answer.says("[open-to-anyone] boot.avhdx").says("Merge-VHD").says("until protection is resumed");
+    let tpm = answer.out.find("-protectors -add $drive -tpm").expect("the TPM is sealed to anew");
+    let enabled = answer.out.find("-protectors -enable $drive").expect("protection is resumed");
+    assert!(tpm < enabled && !answer.out.contains(&case.password), "{}", answer.out);
+    assert_eq!(sha256(&case.path("disk.vhdx")), before);
+    // Found again through its parent, open to anyone, and the same volume.
+    let inspected = case.run("disk inspect boot.avhdx --json").ends(0).json();
+    assert_eq!(
+        (&inspected["container"], &inspected["volumes"][0]["bitlocker"]["state"]),
+        (&"avhdx".into(), &"suspended".into())
+    );
+    case.run("recover boot.avhdx --clear-key --to plain.raw").ends(0);
+    assert!(std::fs::read(case.path("plain.raw")).expect("readable") == case.expected);
+    // Refused where there can be none, and nothing is left.
+    case.run(&format!("{key} --suspend-overlay boot.avhdx")).ends(2).says("is there already");
+    case.run(&format!("{key} --suspend-overlay boot.img")).ends(2).says("the overlay of a VHDX is a VHDX");
+    case.run("recover boot.avhdx --clear-key --suspend-overlay more.avhdx").ends(2).says("suspended already");
+    let report = case.run(&format!("{key} --suspend-overlay more.vhdx --json")).ends(3).json();
+    assert_eq!(
+        (&report["overlay"]["path"], &report["overlay"]["parent"]),
+        (&"more.vhdx".into(), &"disk.vhdx".into())
+    );
+    assert_eq!(names(case.folder.path()), ["boot.avhdx", "disk.vhdx", "key.txt", "more.vhdx", "plain.raw"]);
 }
