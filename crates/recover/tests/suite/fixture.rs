@@ -6,8 +6,8 @@ use lifeboat_disk::{ImageFile, ParentSearch, open_disk};
 use lifeboat_fve::fixtures::{FormattedVolume, VolumeOptions, WrittenSecret, ntfs_plaintext};
 use lifeboat_fve::{Credential, ExternalKey, Password, RecoveryPassword};
 use lifeboat_recover::{
-    DecryptOptions, DecryptReport, LockedVolume, Observer, Opened, OutputKind, PlainSource, RecoverError,
-    SourceDisk, Unobserved, decrypt_to, open_volume, partial_path,
+    DecryptOptions, DecryptReport, LockedVolume, Observer, Opened, OutputKind, PlainSource, PlainVolume,
+    RecoverError, SourceDisk, Unobserved, decrypt_to, open_volume, partial_path,
 };
 use lifeboat_vhdx::{VhdxChain, VhdxReader};
 
@@ -56,6 +56,17 @@ pub(crate) fn locked(source: &SourceDisk<MemoryFile>) -> LockedVolume<'_, Memory
 /// Opens a volume with the first of its secrets.
 pub(crate) fn opened(locked: &LockedVolume<'_, MemoryFile>, volume: &FormattedVolume) -> Opened {
     open_volume(locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap()
+}
+
+/// Calls `work` with the plain bytes of the only BitLocker volume.
+pub(crate) fn with_plain<T>(
+    source: &SourceDisk<MemoryFile>,
+    volume: &FormattedVolume,
+    work: impl FnOnce(&PlainVolume<'_, '_, MemoryFile>) -> T,
+) -> T {
+    let locked = locked(source);
+    let opened = opened(&locked, volume);
+    work(&PlainVolume::new(&locked, &opened).unwrap())
 }
 
 /// A volume of the fixture's NTFS, and what it must decrypt to.
