@@ -45,6 +45,10 @@ impl PlainSource for Bytes<'_> {
     fn fingerprint(&self) -> [u8; 32] {
         [0; 32]
     }
+
+    fn files(&self) -> &[std::path::PathBuf] {
+        &[]
+    }
 }
 
 /// Lists folders of whatever the bytes are.

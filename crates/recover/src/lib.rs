@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod journal;
 mod keys;
 mod matching;
+mod place;
 mod plain;
 mod plan;
 mod read_back;
@@ -28,7 +29,7 @@ mod steps;
 mod target;
 mod unlock;
 
-pub use browse::{Entry, EntryKind, ExtractReport, NtfsBrowser};
+pub use browse::{Entry, EntryKind, ExtractOptions, ExtractReport, NtfsBrowser};
 pub use card::HandoverCard;
 pub use copy::{DecryptOptions, DecryptReport, MAX_REPORTED_RANGES, Observer, Unobserved, decrypt_to};
 pub use error::RecoverError;

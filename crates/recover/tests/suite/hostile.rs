@@ -126,6 +126,10 @@ impl PlainSource for Bytes {
         self.0.len() as u64
     }
 
+    fn files(&self) -> &[std::path::PathBuf] {
+        &[]
+    }
+
     fn fingerprint(&self) -> [u8; 32] {
         [0; 32]
     }

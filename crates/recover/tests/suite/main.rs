@@ -13,5 +13,7 @@ mod decrypt;
 mod fixture;
 // Disks that lie.
 mod hostile;
+// Partial outputs: whose they are, and what may stand in them.
+mod resume;
 // Keys, proofs, several disks, captured metadata.
 mod unlock;

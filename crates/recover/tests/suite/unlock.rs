@@ -143,6 +143,45 @@ fn captured_metadata_takes_the_place_of_destroyed_copies() {
 }
 
 #[test]
+fn captured_metadata_counts_only_with_a_proof_on_this_disk() {
+    let whole = VolumeOptions::default().format(plain(5));
+    let copies = (0..3).map(|copy| Damage::Copy(copy, CopyDamage::Zeroed)).collect();
+    let broken = VolumeOptions { damage: copies, ..VolumeOptions::default() }.format(plain(5));
+    let other = VolumeOptions { seed: 77, ..VolumeOptions::default() }.format(plain(6));
+    // Metadata of another volume, of the same place and size; and of one that is not encrypted any more.
+    let decrypted = VolumeOptions {
+        seed: 78,
+        conversion: lifeboat_fve::fixtures::ConversionOptions::Decrypted,
+        ..VolumeOptions::default()
+    }
+    .format(plain(7));
+    let later = whole.next_generation(vec![ProtectorOptions::recovery_password()], 33, true);
+    let source = source(&broken.image);
+    let volume = &source.layout.volumes[0];
+    let foreign = [decrypted.metadata_region.clone(), other.metadata_region.clone()];
+    for count in 1..=2 {
+        let captured = CapturedMetadata { head: Vec::new(), regions: foreign[..count].to_vec() };
+        let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
+        for keys in [vec![], vec![credential(&other.secrets[0].1)], vec![credential(&whole.secrets[0].1)]] {
+            let failure = open_volume(&locked, &keys, &[], &captured.generations());
+            assert!(failure.is_err(), "{count} foreign, {} keys: opened", keys.len());
+        }
+    }
+    // Among the foreign ones, and behind a later generation, the right one is found.
+    let regions = [&foreign[..], &[later.metadata_region.clone(), whole.metadata_region.clone()]].concat();
+    let captured = CapturedMetadata { head: Vec::new(), regions };
+    let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
+    for secret in [&whole.secrets[0].1, &later.secrets[0].1] {
+        let opened = open_volume(&locked, &[credential(secret)], &[], &[]).unwrap();
+        assert!(matches!(opened.proof, KeyProof::Data(_)));
+        let (text, passwords, _) = read_back_text(&locked, &opened);
+        let WrittenSecret::RecoveryPassword(password) = secret else { panic!("a recovery password") };
+        assert!(passwords == 1 && text.contains(password), "the metadata that the key opened is read back");
+        lifeboat_recover::PlainVolume::new(&locked, &opened).unwrap();
+    }
+}
+
+#[test]
 fn what_opens_one_disk_opens_the_others() {
     // The OS volume, and a data volume whose external key stands on a third one, which a password opens.
     let os = VolumeOptions { seed: 10, ..VolumeOptions::default() }.format(plain(10));

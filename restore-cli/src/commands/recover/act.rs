@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use lifeboat_disk::ImageFile;
 use lifeboat_recover::{
-    DecryptOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer, Opened, OpenedDisk, Outcome,
-    OutputKind, PlainDisk, PlainSource, PlainVolume, decrypt_to, next_steps, read_back_text,
+    DecryptOptions, ExtractOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer, Opened,
+    OpenedDisk, Outcome, OutputKind, PlainDisk, PlainSource, PlainVolume, decrypt_to, next_steps,
+    read_back_text,
 };
 use lifeboat_schema::{
     Exit, ExtractedFiles, Finding, ReadBackFile, RecoverReport, Severity, Time, VolumeEntry, WrittenOutput,
@@ -265,7 +266,8 @@ fn browse(
     if let (Some(path), Some(to)) = (&arguments.extract, &arguments.to) {
         let cancel = cancel_on_interrupt();
         let bar = Bar(output::progress("Extracting"));
-        let extracted = browser.extract(path, to, cancel, &bar);
+        let options = ExtractOptions { to: to.clone(), random_id: random()? };
+        let extracted = browser.extract(path, &options, cancel, &bar);
         bar.0.finish_and_clear();
         let ExtractReport { files, bytes, left_out_count, left_out } = extracted?;
         if left_out_count > 0 {

@@ -303,7 +303,7 @@ impl<'d> Work<'d> {
 
     /// Asks for a key where none was given and one is needed.
     fn with_prompt(&self, mut keys: Keys, chosen: &[usize]) -> Result<Keys, CliError> {
-        let needs_key = |index: &usize| self.locked[*index].fve().state() != fve::VolumeState::Decrypted;
+        let needs_key = |index: &usize| !self.locked[*index].is_decrypted();
         if !keys.credentials.is_empty() || !chosen.iter().any(needs_key) {
             return Ok(keys);
         }

@@ -110,6 +110,7 @@ pub(super) fn volume(locked: &LockedVolume<'_, ImageFile>, opened: &OpenedDisk) 
     match &opened.result {
         Err(failure) => report.proof_detail = failure.to_string(),
         Ok(one) => {
+            report.volume_id = locked.metadata_of(one).volume_id.to_string();
             report.opened_by = one.opened_by.map(str::to_owned);
             report.protector = one.protector.map(|id| id.to_string());
             report.metadata_authenticated = one.authentication.is_some_and(|proof| proof.is_proof());

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use lifeboat_fve::{Credential, ExternalKey, ProtectionType, VolumeState};
+use lifeboat_fve::{Credential, ExternalKey, ProtectionType};
 use lifeboat_recover::{OpenedDisk, plan};
 use lifeboat_schema::Exit;
 
@@ -96,7 +96,7 @@ impl Walk<'_, '_> {
         let metadata = locked.fve().metadata();
         let has = |kind: ProtectionType| metadata.protectors().iter().any(|one| one.protection == kind);
         let mut keys = keys::read(&self.typed.keys, &work.locked, &work.generations)?;
-        if (locked.fve().state() == VolumeState::Decrypted || !keys.credentials.is_empty())
+        if (locked.is_decrypted() || !keys.credentials.is_empty())
             && let Some(opened) = self.try_keys(index, &keys)
         {
             return Ok(Some(opened));
