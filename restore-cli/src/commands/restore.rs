@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use lifeboat_engine::inventory::{Found, Inventory, by_vm, choose, matches};
-use lifeboat_engine::restore::{RestoreObserver, RestoreOptions, plan, restore};
+use lifeboat_engine::restore::{RestoreFailure, RestoreObserver, RestoreOptions, plan, restore};
 use lifeboat_schema::{Exit, Finding, Grade, RestorePlan, RestoreReport, Role, Severity, Time};
 
 use super::Context;
@@ -100,7 +100,9 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     let bar = Bar(output::progress("Restoring"));
     let restored = restore(&kit.vault, &chosen, &identities, &RestoreOptions { to, threads }, &bar).await;
     bar.0.finish_and_clear();
-    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored?, findings };
+    let restored = restored?;
+    findings.extend(restored.failures.iter().map(not_restored));
+    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored.vms, findings };
     if context.json {
         output::json(&report);
     } else {
@@ -160,6 +162,18 @@ fn select(
             ),
         )),
     }
+}
+
+/// VMs that stayed away while others came back.
+fn not_restored(failure: &RestoreFailure) -> Finding {
+    let names: Vec<String> = failure.vms.iter().map(|(name, id)| format!("{name} ({id})")).collect();
+    Finding::new(
+        Severity::Damage,
+        "not-restored",
+        names.join(", "),
+        failure.error.to_string(),
+        "the others are restored; for these name an older time with `lifeboat restore VM --at`, which `lifeboat snapshots` lists, or bring the object back from a mirror",
+    )
 }
 
 struct Bar(ProgressBar);
