@@ -46,7 +46,7 @@ pub use policy::{
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,
-    RecoverWay, RecoveredVolume, VolumeEntry, WayKind, WayStanding, WrittenOutput,
+    RecoverWay, RecoveredVolume, SuspendedOverlay, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
     CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,

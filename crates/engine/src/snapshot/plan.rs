@@ -304,9 +304,9 @@ pub(super) fn previous_entries(
 ) -> Result<HashMap<String, VmEntry>, SnapshotError> {
     let mut entries = HashMap::new();
     for (key, victims) in reusable {
-        let json = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
+        let entry = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
         // An entry of an older program that cannot be read lends nothing.
-        let Some(mut entry) = json.and_then(|json| serde_json::from_slice::<VmEntry>(&json).ok()) else {
+        let Some(mut entry) = entry.and_then(|entry| entry.parse()) else {
             continue;
         };
         for artefact in &mut entry.artefacts {
