@@ -13,6 +13,7 @@ mod guardian;
 mod guest_state;
 mod host_version;
 mod id;
+mod plan;
 mod policy;
 mod record;
 mod recover;
@@ -38,6 +39,7 @@ pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };
+pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanWay, PlannedDisk, Verdict};
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };

@@ -7,4 +7,5 @@ pub(crate) mod desk;
 mod errors;
 mod full;
 mod journey;
+mod plans;
 mod secrets;

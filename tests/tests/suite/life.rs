@@ -105,7 +105,7 @@ pub(crate) async fn restore_history(vault: &Vault, identities: &Arc<Identities>,
         let to: PathBuf = folder.join(format!("{writer}-{}", name.seq));
         let chosen: Vec<(Found, String)> =
             all.into_iter().map(|found| (found, "all are".to_owned())).collect();
-        let options = RestoreOptions { to: to.clone(), threads: 2 };
+        let options = RestoreOptions { to: to.clone(), threads: 2, given: restore::Circumstances::default() };
         let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved)
             .await
             .unwrap_or_else(|error| panic!("record {} of {writer}: {error}", name.seq));

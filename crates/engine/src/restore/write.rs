@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::names::{checked_path, folded, folder_names, names_beside};
 use super::runbook::{Runbook, Script};
-use super::{RestoreError, plan};
+use super::{Circumstances, RestoreError, plan};
 use crate::inventory::Found;
 
 /// Is told how far a restore has come.
@@ -42,6 +42,8 @@ pub struct RestoreOptions {
     pub to: PathBuf,
     /// Threads that decrypt and write.
     pub threads: usize,
+    /// What script and runbook are written for.
+    pub given: Circumstances,
 }
 
 /// What a restore did.
@@ -646,7 +648,7 @@ fn finish(
         .map_err(runbook_failed)?;
     let mut restored = Vec::with_capacity(chosen.len());
     for ((found, because), folder) in chosen.iter().zip(folders) {
-        let plan = plan(found, because, true);
+        let plan = plan(found, because, &options.given);
         scripted.vm(&plan, folder).map_err(script_failed)?;
         told.vm(&plan, folder).map_err(runbook_failed)?;
         let files = || found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file());
