@@ -1,5 +1,6 @@
 //! What a person sees: answers on standard output, everything else on standard error.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -68,11 +69,22 @@ fn paint(text: &str, code: &str) -> String {
     if colour() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// Notes of one code that are written out: a fleet has thousands of VMs.
+const MAX_EQUAL_NOTES: usize = 3;
+
 /// Writes findings, worst first, each with its next step.
 pub(crate) fn findings(findings: &[Finding]) {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let mut notes: BTreeMap<&str, usize> = BTreeMap::new();
     for finding in sorted {
+        if finding.severity == Severity::Note {
+            let count = notes.entry(&finding.code).or_default();
+            *count += 1;
+            if *count > MAX_EQUAL_NOTES {
+                continue;
+            }
+        }
         let (word, code) = match finding.severity {
             Severity::Damage => ("DAMAGE", "31;1"),
             Severity::Warning => ("WARNING", "33;1"),
@@ -86,6 +98,10 @@ pub(crate) fn findings(findings: &[Finding]) {
             plain(&finding.what)
         ));
         note(format!("  next: {}", plain(&finding.next)));
+    }
+    for (code, count) in notes.into_iter().filter(|(_, count)| *count > MAX_EQUAL_NOTES) {
+        let more = count - MAX_EQUAL_NOTES;
+        note(format!("{} [{code}] and {more} more like it; --json lists all", paint("note", "2")));
     }
 }
 

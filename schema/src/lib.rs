@@ -52,4 +52,7 @@ pub use report::{
     VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
-pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};
+pub use vm::{
+    CheckpointEntry, DISK_NOT_FOUND, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord,
+    VtpmSight,
+};
