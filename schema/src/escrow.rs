@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BodyHead, Class, Digest, PartEntry, Time, WriterId};
+use crate::{BodyHead, Class, Digest, Finding, PartEntry, Time, VaultId, WriterId};
 
 /// Version of the bodies of `escrow` and `reveal` records.
 pub const ESCROW_BODY_VERSION: u32 = 1;
@@ -26,6 +26,14 @@ pub enum SecretKind {
 }
 
 impl SecretKind {
+    /// The class that it is sealed under.
+    pub fn class(self) -> Class {
+        match self {
+            Self::ShieldingData => Class::Machine,
+            _ => Class::Secret,
+        }
+    }
+
     /// What people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -125,8 +133,6 @@ pub struct EscrowEntry {
     /// The BitLocker protector that it opens, in lower case without braces; absent where the source did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protector: Option<String>,
-    /// Tells equal secrets from different ones without telling them: 16 bytes of a keyed digest.
-    pub fingerprint: String,
     /// Where it was found.
     pub source: EscrowSource,
     /// The file, service or directory entry that it was found in.
@@ -150,7 +156,7 @@ pub struct EscrowEntry {
     pub disclosed: bool,
     /// Class of the bundle that holds it.
     pub class: Class,
-    /// Where its bytes are.
+    /// Where its bytes are. The digest tells equal secrets from different ones; they are too long to be guessed.
     pub part: PartEntry,
 }
 
@@ -169,10 +175,109 @@ pub struct RevealBody {
     /// The BitLocker protector that it opens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protector: Option<String>,
-    /// Which secret, by its fingerprint.
-    pub fingerprint: String,
+    /// Which secret, by the digest of its bytes.
+    pub secret: Digest,
     /// The importer in whose ledger it is.
     pub importer: WriterId,
     /// The record there.
     pub record: Digest,
+}
+
+/// `lifeboat escrow import --json`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowImportReport {
+    /// The vault.
+    pub vault: VaultId,
+    /// The importer's writer id.
+    pub writer: WriterId,
+    /// The record that was committed; none where there was nothing new.
+    pub record: Option<Digest>,
+    /// What was read.
+    pub sources: Vec<EscrowRunSource>,
+    /// Secrets sealed by this run.
+    pub sealed: u64,
+    /// What was found on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// `lifeboat escrow list --json`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowListReport {
+    /// The vault.
+    pub vault: VaultId,
+    /// Every secret once.
+    pub secrets: Vec<EscrowListEntry>,
+    /// What was found on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// One escrowed secret, wherever it was found.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowListEntry {
+    /// What it is.
+    pub kind: SecretKind,
+    /// The BitLocker protector that it opens.
+    pub protector: Option<String>,
+    /// The digest that names it.
+    pub secret: Digest,
+    /// VMs with a volume that has this BitLocker protector, as the newest snapshots know them.
+    pub vms: Vec<String>,
+    /// Every time it was sealed, the newest first, as its importer recorded it.
+    pub entries: Vec<EscrowEntry>,
+}
+
+/// `lifeboat escrow reveal --json`: the one report that holds a secret.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowRevealReport<'a> {
+    /// What it is.
+    pub kind: SecretKind,
+    /// The BitLocker protector that it opens.
+    pub protector: Option<String>,
+    /// The record that says that it was shown.
+    pub record: Digest,
+    /// The 48 digits; none where the secret is a file.
+    pub recovery_password: Option<&'a str>,
+    /// The file that was written; none for a recovery password.
+    pub file: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the form that programs of version 1 wrote; never made anew.
+    const ESCROW_V1: &str = include_str!("../fixtures/escrow-body-v1.json");
+    const REVEAL_V1: &str = include_str!("../fixtures/reveal-body-v1.json");
+
+    #[test]
+    fn bodies_of_version_1_are_read_and_lose_nothing() {
+        let body: EscrowBody = serde_json::from_str(ESCROW_V1).unwrap();
+        assert_eq!((body.head.v, body.entries.len()), (ESCROW_BODY_VERSION, 2));
+        let again = serde_json::to_value(&body).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(ESCROW_V1).unwrap());
+        let body: RevealBody = serde_json::from_str(REVEAL_V1).unwrap();
+        assert_eq!(
+            body.secret,
+            serde_json::from_str::<EscrowBody>(ESCROW_V1).unwrap().entries[0].part.digest
+        );
+        let again = serde_json::to_value(&body).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(REVEAL_V1).unwrap());
+    }
+
+    #[test]
+    fn shielding_data_goes_to_restore_and_all_else_to_escrow() {
+        for kind in [
+            SecretKind::RecoveryPassword,
+            SecretKind::RecoveryKey,
+            SecretKind::KeyPackage,
+            SecretKind::EncryptedKey,
+        ] {
+            assert_eq!(kind.class(), Class::Secret);
+        }
+        assert_eq!(SecretKind::ShieldingData.class(), Class::Machine);
+    }
 }

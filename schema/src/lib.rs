@@ -32,7 +32,8 @@ pub use disk::{
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
 pub use escrow::{
-    ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowRunSource, EscrowSource, RevealBody, SecretKind,
+    ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowImportReport, EscrowListEntry, EscrowListReport,
+    EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,
 };
 pub use exit::Exit;
 pub use finding::{Finding, Severity};

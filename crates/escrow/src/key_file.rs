@@ -16,8 +16,8 @@ use crate::shapes;
 const MAX_BEK_BYTES: usize = 4096;
 /// Largest key package: twice what the directory's schema allows.
 const MAX_KPG_BYTES: usize = 200 << 10;
-/// Largest opaque file: shielding data with all its ingredients has some hundred KiB.
-const MAX_OPAQUE_BYTES: usize = 64 << 20;
+/// Largest opaque file: one member of a bundle. Shielding data with all its ingredients has some hundred KiB.
+const MAX_OPAQUE_BYTES: usize = 4 << 20;
 
 /// Imports a key file; nothing where it is none.
 pub(crate) fn import(input: &Input<'_>) -> Option<Import> {

@@ -84,14 +84,18 @@ pub(super) struct Desk {
 impl Desk {
     /// A host with three VMs, and nothing else.
     pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let plans = vec![
             VmPlan::new(VmKind::Shielded, [VmTrait::Checkpoint]),
             VmPlan::new(VmKind::LocalMode, []),
             VmPlan::new(VmKind::GenerationOne, []),
         ];
-        let options = FabricOptions { mix: Mix::Only(plans), ..tiny_fabric(3, 41) };
-        let fabric = Fabric::generate(folder.path().join("fabric"), &options).expect("a fabric");
+        Self::of(&FabricOptions { mix: Mix::Only(plans), ..tiny_fabric(3, 41) })
+    }
+
+    /// A host of this fabric, and nothing else.
+    pub(super) fn of(options: &FabricOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fabric = Fabric::generate(folder.path().join("fabric"), options).expect("a fabric");
         Self { folder, fabric }
     }
 
