@@ -7,6 +7,7 @@ mod artefact;
 mod body;
 mod disk;
 mod disk_head;
+mod escrow;
 mod exit;
 mod finding;
 mod guardian;
@@ -31,6 +32,10 @@ pub use disk::{
     VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
+pub use escrow::{
+    ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowImportReport, EscrowListEntry, EscrowListReport,
+    EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,
+};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};

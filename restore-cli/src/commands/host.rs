@@ -148,7 +148,7 @@ fn is_absolute_somewhere(path: &Path) -> bool {
 }
 
 /// Has every restore and escrow recipient of the policy opened by an identity that is at hand.
-fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError> {
+pub(super) fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError> {
     let held = kit.identities(&context.kit, &[Role::Restore, Role::Escrow])?;
     let newest = kit.ledgers.policies.newest().expect("an open kit has a valid policy");
     for owner in &newest.terms.owners {
@@ -159,7 +159,7 @@ fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError> {
                     return Err(CliError::new(
                         Exit::NoAccess,
                         format!(
-                            "no {role} identity at hand opens what is sealed to {recipient}; the host is not enrolled. Put {role}.identity into the kit for this moment, or name it with --identity"
+                            "no {role} identity at hand opens what is sealed to {recipient}; nothing is enrolled. Put {role}.identity into the kit for this moment, or name it with --identity"
                         ),
                     ));
                 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod desk;
 mod errors;
+mod escrow;
 mod full;
 mod journey;
 mod plans;

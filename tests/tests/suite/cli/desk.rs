@@ -92,8 +92,8 @@ impl Desk {
         Self::of(&FabricOptions { mix: Mix::Only(plans), ..tiny_fabric(3, 41) })
     }
 
-    /// A host like this, and nothing else.
-    fn of(options: &FabricOptions) -> Self {
+    /// A host of this fabric, and nothing else.
+    pub(super) fn of(options: &FabricOptions) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let fabric = Fabric::generate(folder.path().join("fabric"), options).expect("a fabric");
         Self { folder, fabric }
