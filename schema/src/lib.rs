@@ -10,6 +10,7 @@ mod disk_head;
 mod exit;
 mod finding;
 mod guardian;
+mod guardian_report;
 mod guest_state;
 mod host_version;
 mod id;
@@ -31,8 +32,12 @@ pub use disk::{
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
 pub use exit::Exit;
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, PRIVATE_KEY_EXPOSED, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
+pub use guardian_report::{
+    AlgorithmEntry, AlgorithmEvidence, CheckEntry, CheckResult, GuardianChangeReport, GuardianFileForm,
+    GuardianInspectReport, GuardianListReport, InspectedCertificate, KnownGuardian, VmName,
+};
 pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
 pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{

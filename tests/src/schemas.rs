@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use lifeboat_config::Config;
 use lifeboat_schema::{
-    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RecoverPlan,
-    RecoverReport, RestorePlan, RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead,
-    VmsReport,
+    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, GuardianChangeReport, GuardianInspectReport,
+    GuardianListReport, InitReport, NamesBody, Record, RecoverPlan, RecoverReport, RestorePlan,
+    RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -21,12 +21,15 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 17] = [
+    let all: [(&'static str, Schema); 20] = [
         ("agent-config.json", schema_for!(Config)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
+        ("guardian-change-report.json", schema_for!(GuardianChangeReport)),
+        ("guardian-inspect-report.json", schema_for!(GuardianInspectReport)),
+        ("guardian-list-report.json", schema_for!(GuardianListReport)),
         ("init-report.json", schema_for!(InitReport)),
         ("names-body.json", schema_for!(NamesBody)),
         ("record.json", schema_for!(Record)),
@@ -86,7 +89,9 @@ mod tests {
     /// A report is found by what its documentation says: "`lifeboat vms --json`".
     #[test]
     fn no_report_is_forgotten() {
-        let text = std::fs::read_to_string(schema_folder().join("../src/report.rs")).expect("report.rs");
+        let read =
+            |name: &str| std::fs::read_to_string(schema_folder().join("../src").join(name)).expect(name);
+        let text = ["report.rs", "guardian_report.rs"].map(read).concat();
         let mut reports = 0;
         for part in text
             .split("\n/// ")

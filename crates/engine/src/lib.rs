@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod guardians;
 pub mod inventory;
 pub mod restore;
 pub mod snapshot;

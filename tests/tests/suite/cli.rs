@@ -6,5 +6,6 @@
 pub(crate) mod desk;
 mod errors;
 mod full;
+mod guardians;
 mod journey;
 mod secrets;
