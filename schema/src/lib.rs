@@ -5,9 +5,11 @@
 
 mod artefact;
 mod body;
+mod companion;
 mod disk;
 mod disk_head;
 mod exit;
+mod explain;
 mod finding;
 mod guardian;
 mod guardian_report;
@@ -21,17 +23,19 @@ mod report;
 mod time;
 mod vm;
 
-pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, Recreatable};
+pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, ArtefactTopic, Recreatable};
 pub use body::{
     ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
     RunEntry, SnapshotBody, VmEntry,
 };
+pub use companion::{CompanionCertificate, CompanionEntry, CompanionKind, CompanionRecord, NeedEntry};
 pub use disk::{
     BitLockerInfo, ContainerKind, DiskInspectReport, EncryptionKind, ProtectorInfo, ProtectorKind,
     VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
 pub use exit::Exit;
+pub use explain::{ExplainReport, ExplainedArtefact, Holding, Outcome, WhatIf};
 pub use finding::{Finding, PRIVATE_KEY_EXPOSED, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
 pub use guardian_report::{
@@ -52,9 +56,9 @@ pub use recover::{
     RecoverWay, RecoveredVolume, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
-    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
-    RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,
-    VmSummary, VmsReport,
+    ArtefactsReport, CheckSummary, CompanionCounts, CompanionSummary, EnrollReport, ErrorReport, GotArtefact,
+    Grade, IdentityNeed, InitReport, KeptFile, PlannedFile, RestorePlan, RestoreReport, RestoredVm,
+    RunReport, SnapshotSummary, SnapshotsReport, Statement, VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
 pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};

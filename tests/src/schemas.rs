@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use lifeboat_config::Config;
 use lifeboat_schema::{
-    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, GuardianChangeReport, GuardianInspectReport,
-    GuardianListReport, InitReport, NamesBody, Record, RecoverPlan, RecoverReport, RestorePlan,
-    RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
+    ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, ExplainReport, GotArtefact,
+    GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, Record,
+    RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RunReport, SnapshotBody, SnapshotsReport,
+    VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -21,12 +22,15 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 20] = [
+    let all: [(&'static str, Schema); 23] = [
         ("agent-config.json", schema_for!(Config)),
+        ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
+        ("explain-report.json", schema_for!(ExplainReport)),
+        ("got-artefact.json", schema_for!(GotArtefact)),
         ("guardian-change-report.json", schema_for!(GuardianChangeReport)),
         ("guardian-inspect-report.json", schema_for!(GuardianInspectReport)),
         ("guardian-list-report.json", schema_for!(GuardianListReport)),
@@ -91,7 +95,7 @@ mod tests {
     fn no_report_is_forgotten() {
         let read =
             |name: &str| std::fs::read_to_string(schema_folder().join("../src").join(name)).expect(name);
-        let text = ["report.rs", "guardian_report.rs"].map(read).concat();
+        let text = ["report.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
         let mut reports = 0;
         for part in text
             .split("\n/// ")

@@ -5,6 +5,8 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod companions;
+pub mod explain;
 pub mod guardians;
 pub mod inventory;
 pub mod restore;

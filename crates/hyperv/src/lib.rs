@@ -4,9 +4,12 @@
 //! copy, a mounted cluster volume. It reads through `lifeboat-vmcx` and `lifeboat-vmgs`, which say whether a copy is whole,
 //! and `lifeboat-key-protector`, which says whose VM it is.
 //!
+//! [`CompanionSource`] finds what VMs depend on beside their own files: shielding data, keys of guardians, template disks.
+//!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
 mod addressees;
+mod companions;
 mod describe;
 mod directory;
 mod disk_head;
@@ -15,6 +18,7 @@ mod guest_state;
 mod names;
 mod proof;
 
+pub use companions::{CompanionFolder, CompanionSource, MAX_COMPANION_BYTES};
 pub use directory::{DirectoryOptions, DirectorySource};
 pub use error::BadPattern;
 pub use exclude::ExcludePattern;

@@ -1,7 +1,9 @@
 //! The commands, one file each: arguments whose doc comments are the help, and a function.
 
+mod artefacts;
 mod check;
 mod disk;
+mod explain;
 mod guardian;
 mod host;
 mod init;
@@ -47,6 +49,11 @@ enum Command {
     Restore(restore::Restore),
     /// Checks the vault: signatures, chains, objects, and with --read-data every byte.
     Check(check::Check),
+    /// Explains everything that a VM depends on, and with --lose what its loss would mean.
+    Explain(explain::Explain),
+    /// Lists what is kept beside VMs (shielding data, keys, HGS exports and the like), and brings it back.
+    #[command(subcommand)]
+    Artefacts(artefacts::Artefacts),
     /// Tells who can open the VMs' key protectors, looks at guardians' files, and grants or revokes a guardian.
     #[command(subcommand)]
     Guardian(guardian::Guardian),
@@ -86,6 +93,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Snapshots(command) => snapshots::run(&context, &command).await,
                 Command::Restore(command) => restore::run(&context, &command).await,
                 Command::Check(command) => check::run(&context, &command).await,
+                Command::Explain(command) => explain::run(&context, &command).await,
+                Command::Artefacts(command) => artefacts::run(&context, &command).await,
                 Command::Guardian(command) => guardian::run(&context, &command).await,
                 Command::Disk(command) => disk::run(&context, &command),
                 Command::Recover(command) => recover::run(&context, &command),

@@ -11,6 +11,7 @@ mod plan;
 mod runbook;
 mod write;
 
+pub(crate) use names::checked_path;
 pub use plan::{hypervisor_versions, plan};
 pub use write::{RestoreObserver, RestoreOptions, Unobserved, restore};
 

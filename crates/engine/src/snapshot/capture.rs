@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lifeboat_schema::{
-    ArtefactEntry, ArtefactKind, Class, Content, Digest, DigestBuilder, OwnerId, PART_BYTES, PartEntry,
-    SubjectId, VaultId, VmEntry,
+    ArtefactEntry, ArtefactKind, Class, CompanionEntry, CompanionRecord, Content, Digest, DigestBuilder,
+    OwnerId, PART_BYTES, PartEntry, SubjectId, VaultId, VmEntry, VmRecord,
 };
 use lifeboat_vault::policy::Policy;
 use lifeboat_vault::seal::{BundleWriter, MemberRef, Recipients, Sealer};
+use serde_json::value::to_raw_value;
 use tokio::sync::mpsc;
 
 use super::plan::{ChangedVm, owner_of};
@@ -112,10 +113,25 @@ struct ArtefactDraft {
     parts: Vec<PartDraft>,
 }
 
+/// What a source said of what it captured.
+enum Described {
+    Vm(Box<VmRecord>),
+    Companion(Box<CompanionRecord>),
+}
+
+impl Described {
+    fn id_and_name(&self) -> (String, String) {
+        match self {
+            Self::Vm(vm) => (vm.vm_id.clone(), vm.name.clone()),
+            Self::Companion(companion) => (companion.id.clone(), companion.name.clone()),
+        }
+    }
+}
+
 struct VmDraft {
     held: HeldVm,
     captured: lifeboat_schema::Time,
-    record: lifeboat_schema::VmRecord,
+    record: Described,
     artefacts: Vec<ArtefactDraft>,
 }
 
@@ -211,7 +227,13 @@ impl<'a> Worker<'a> {
             fatal: None,
         };
         let source = Arc::clone(&sink.worker.job.sources[vm.source]);
-        let record = source.capture(&vm.found, &mut sink);
+        let record = if vm.found.is_companion() {
+            source
+                .capture_companion(&vm.found, &mut sink)
+                .map(|record| Described::Companion(Box::new(record)))
+        } else {
+            source.capture(&vm.found, &mut sink).map(|record| Described::Vm(Box::new(record)))
+        };
         let Sink { owner, guardian, artefacts, watched, fatal, .. } = sink;
         if let Some(fatal) = fatal {
             return Err(fatal);
@@ -228,11 +250,12 @@ impl<'a> Worker<'a> {
             Some(held) => held.subject.clone(),
             None => random_subject()?,
         };
+        let (vm_id, name) = record.id_and_name();
         let held = HeldVm {
             key: vm.key.clone(),
             subject,
-            vm_id: record.vm_id.clone(),
-            name: record.name.clone(),
+            vm_id,
+            name,
             source: vm.source_name.clone(),
             owner,
             owner_guardian: guardian,
@@ -343,9 +366,15 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
         artefacts.iter().flat_map(|artefact| artefact.parts.iter().map(|part| part.object)).collect();
     held.bundles.sort_unstable();
     held.bundles.dedup();
-    let entry = VmEntry { subject: held.subject.clone(), captured, vm: record, artefacts };
+    let subject = held.subject.clone();
     // Encoded here, on the worker's thread, for the body and the catalog; thousands of entries are not kept.
-    let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
+    let json = match record {
+        Described::Vm(vm) => to_raw_value(&VmEntry { subject, captured, vm: *vm, artefacts }),
+        Described::Companion(companion) => {
+            to_raw_value(&CompanionEntry { subject, captured, companion: *companion, artefacts })
+        }
+    };
+    let json = json.expect("entries have only string keys");
     Captured { held, json }
 }
 

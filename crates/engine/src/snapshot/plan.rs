@@ -31,6 +31,8 @@ pub(super) struct ChangedVm {
 pub(super) struct Plan {
     /// VMs found.
     pub found: u64,
+    /// Companions found.
+    pub companions: u64,
     /// To be captured.
     pub changed: Vec<ChangedVm>,
     /// Their keys whose last entry may lend parts, and the bundles that it must not lend from.
@@ -98,6 +100,7 @@ pub(super) fn make(
 ) -> Plan {
     let mut plan = Plan {
         found: 0,
+        companions: 0,
         changed: Vec::new(),
         reusable: Vec::new(),
         standing: Vec::new(),
@@ -130,7 +133,7 @@ pub(super) fn make(
             error: problem.error.to_string(),
         }));
         for found in discovery.vms {
-            plan.found += 1;
+            *if found.is_companion() { &mut plan.companions } else { &mut plan.found } += 1;
             // Two copies of one VM on one host are two subjects: the second carries its place.
             let mut key = found.vm_id.clone();
             if taken.contains(&key) {

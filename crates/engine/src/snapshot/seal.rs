@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, OwnerId, RunEntry, VmEntry};
+use lifeboat_schema::{
+    BodyHead, CarriedVm, Class, CompanionEntry, Content, Digest, Finding, OwnerId, RunEntry, VmEntry,
+};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Captured, Sealed, SnapshotError, recipients_of, sealed_entry};
 use crate::catalog::{Catalog, HeldVm};
@@ -21,6 +23,8 @@ pub(super) struct BorrowedBody<'a> {
     pub(super) host: &'a str,
     pub(super) run: RunEntry,
     pub(super) vms: Vec<&'a RawValue>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) companions: Vec<&'a RawValue>,
 }
 
 /// Room for what stands in a body beside its entries.
@@ -33,7 +37,7 @@ pub(super) fn seal_body(
     body: &BorrowedBody<'_>,
 ) -> Result<Sealed, SnapshotError> {
     // In one piece from the start: a body of thousands of VMs would stand there twice while it grows.
-    let entries: usize = body.vms.iter().map(|entry| entry.get().len() + 1).sum();
+    let entries: usize = body.vms.iter().chain(&body.companions).map(|entry| entry.get().len() + 1).sum();
     let mut json = Vec::with_capacity(entries + BODY_ROOM_BYTES);
     serde_json::to_writer(&mut json, body).expect("bodies have only string keys");
     let recipients = recipients_of(&start.policy, owner, Class::Metadata)?;
@@ -66,11 +70,42 @@ pub(super) fn entries_of_scattered_bodies(
     for vm in held.into_iter().filter(|vm| scattered.contains(&vm.body)) {
         let Some(json) = catalog.entry(&vm.key)? else { continue };
         // An entry that this program cannot read stays in its old body.
-        let Ok(entry) = serde_json::from_slice::<VmEntry>(&json) else { continue };
-        let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
+        let Some(json) = again(vm, &json) else { continue };
         merged.push(Captured { held: vm.clone(), json });
     }
     Ok(merged)
+}
+
+/// The entry of the catalog, read and encoded once more; `None` if this program cannot read it.
+fn again(held: &HeldVm, json: &[u8]) -> Option<Box<RawValue>> {
+    let encoded = if held.is_companion() {
+        to_raw_value(&serde_json::from_slice::<CompanionEntry>(json).ok()?)
+    } else {
+        to_raw_value(&serde_json::from_slice::<VmEntry>(json).ok()?)
+    };
+    Some(encoded.expect("entries have only string keys"))
+}
+
+/// What is to be said of the companions that a record holds, those unchanged too: a key that lies open is told until it
+/// does not.
+pub(super) fn findings_of_companions(
+    catalog: &Catalog,
+    captured: &[Captured],
+    standing: &[HeldVm],
+) -> Result<Vec<Finding>, SnapshotError> {
+    let mut findings = Vec::new();
+    let mut take = |json: &[u8]| {
+        if let Ok(entry) = serde_json::from_slice::<CompanionEntry>(json) {
+            findings.extend(entry.companion.findings);
+        }
+    };
+    captured.iter().filter(|one| one.held.is_companion()).for_each(|one| take(one.json.get().as_bytes()));
+    for held in standing.iter().filter(|held| held.is_companion()) {
+        if let Some(json) = catalog.entry(&held.key)? {
+            take(&json);
+        }
+    }
+    Ok(findings)
 }
 
 #[cfg(test)]
@@ -91,8 +126,14 @@ mod tests {
             owner: "o-x".parse().unwrap(),
         };
         let run = RunEntry { found: 1, captured: 0, unchanged: 1, carried: vec![], failed: vec![] };
-        let borrowed = BorrowedBody { head: head.clone(), host: "hv01", run: run.clone(), vms: vec![] };
-        let document = SnapshotBody { head, host: "hv01".to_owned(), run, vms: vec![] };
+        let borrowed = BorrowedBody {
+            head: head.clone(),
+            host: "hv01",
+            run: run.clone(),
+            vms: vec![],
+            companions: vec![],
+        };
+        let document = SnapshotBody { head, host: "hv01".to_owned(), run, vms: vec![], companions: vec![] };
         assert_eq!(serde_json::to_string(&borrowed).unwrap(), serde_json::to_string(&document).unwrap());
     }
 }
