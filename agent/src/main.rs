@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
 use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
-use lifeboat_schema::{CarriedWhy, ErrorReport, Exit, RunReport, Time};
+use lifeboat_schema::{CarriedWhy, CompanionCounts, ErrorReport, Exit, RunReport, Time};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
 #[derive(Parser)]
@@ -198,6 +198,12 @@ fn print_report(report: &RunReport) {
         report.carried.len(),
         report.failed.len()
     ));
+    if report.companions != CompanionCounts::default() {
+        let CompanionCounts { found, captured, unchanged } = report.companions;
+        print_line(&format!(
+            "Artefacts beside VMs: {found} found, {captured} captured, {unchanged} unchanged."
+        ));
+    }
     print_line(&format!(
         "{} objects with {} bytes stored; the snapshot stands on {} objects.",
         report.stored_objects, report.stored_bytes, report.live_objects

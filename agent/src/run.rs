@@ -4,13 +4,13 @@ use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lifeboat_config::{Config, ConfigError, SourceConfig};
+use lifeboat_config::{ArtefactConfig, Config, ConfigError, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
 };
 use lifeboat_engine::source::HostSource;
-use lifeboat_hyperv::{DirectoryOptions, DirectorySource};
+use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource};
 use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
 use lifeboat_vault::key::{KeyError, SigningKey};
 use lifeboat_vault::seal::SealOptions;
@@ -117,7 +117,8 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
-    let sources: Vec<Arc<dyn HostSource>> = config.sources.iter().map(source).collect();
+    let vms = config.sources.iter().map(source);
+    let sources: Vec<Arc<dyn HostSource>> = vms.chain(config.artefacts.iter().map(companions)).collect();
     let report = snapshot(SnapshotContext {
         vault: &vault,
         writer: &writer,
@@ -139,6 +140,7 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         found: report.found,
         captured: report.captured,
         unchanged: report.unchanged,
+        companions: report.companions,
         carried: report.carried,
         failed: report.failed,
         stored_objects: report.stored_objects,
@@ -193,6 +195,20 @@ fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
             Arc::new(DirectorySource::new(name.clone(), roots.clone(), options))
         }
     }
+}
+
+fn companions(config: &ArtefactConfig) -> Arc<dyn HostSource> {
+    let defaults = DirectoryOptions::default();
+    Arc::new(CompanionSource::new(CompanionFolder {
+        name: config.name.clone(),
+        kind: config.kind,
+        folder: config.folder.clone(),
+        ingredients: config.ingredients.clone(),
+        vms: config.vms.clone(),
+        owner_guardian: config.owner_guardian,
+        attempts: defaults.attempts,
+        retry_delay_milliseconds: defaults.retry_delay_milliseconds,
+    }))
 }
 
 fn create_private_folder(path: &std::path::Path) -> Result<(), RunError> {

@@ -29,6 +29,8 @@ pub enum ArtefactKind {
     DiskHead,
     /// FVE metadata in which a clear key stands, or may stand: a recovery secret, as a tar archive.
     DiskSecret,
+    /// A companion's file: no file of a VM.
+    Companion,
     /// A file of the VM that this program does not understand, kept byte-exact.
     Other,
 }
@@ -36,12 +38,12 @@ pub enum ArtefactKind {
 impl ArtefactKind {
     /// Tells whether Hyper-V wrote the file, so that a restored VM has it too; what was read of disks is for recovery.
     pub fn is_vm_file(self) -> bool {
-        !matches!(self, Self::DiskHead | Self::DiskSecret)
+        !matches!(self, Self::DiskHead | Self::DiskSecret | Self::Companion)
     }
 }
 
 /// Whether and how an artefact could be had again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recreatable {
     /// It is unique.
@@ -52,9 +54,77 @@ pub enum Recreatable {
     IfIngredientsHeld,
 }
 
+/// A row of the table by the word that commands take for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtefactTopic {
+    /// Configuration, runtime state, guest state, checkpoints.
+    VmFiles,
+    /// vTPM state.
+    VtpmState,
+    /// VM key protector.
+    KeyProtector,
+    /// Public certificates of guardians.
+    Guardians,
+    /// Local guardian certificates with private keys.
+    LocalGuardianKeys,
+    /// Private keys of the owner guardian.
+    OwnerKeys,
+    /// BitLocker recovery secrets.
+    RecoverySecrets,
+    /// FVE metadata.
+    FveMetadata,
+    /// Shielding data.
+    ShieldingData,
+    /// Volume signature catalog.
+    VolumeSignatureCatalog,
+    /// Template disk and its signing certificate.
+    TemplateDisk,
+    /// HGS server state.
+    HgsState,
+}
+
+impl ArtefactTopic {
+    /// All topics, in the order of the table.
+    pub const ALL: [ArtefactTopic; 12] = [
+        ArtefactTopic::VmFiles,
+        ArtefactTopic::VtpmState,
+        ArtefactTopic::KeyProtector,
+        ArtefactTopic::Guardians,
+        ArtefactTopic::LocalGuardianKeys,
+        ArtefactTopic::OwnerKeys,
+        ArtefactTopic::RecoverySecrets,
+        ArtefactTopic::FveMetadata,
+        ArtefactTopic::ShieldingData,
+        ArtefactTopic::VolumeSignatureCatalog,
+        ArtefactTopic::TemplateDisk,
+        ArtefactTopic::HgsState,
+    ];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::VmFiles => "vm-files",
+            Self::VtpmState => "vtpm-state",
+            Self::KeyProtector => "key-protector",
+            Self::Guardians => "guardians",
+            Self::LocalGuardianKeys => "local-guardian-keys",
+            Self::OwnerKeys => "owner-keys",
+            Self::RecoverySecrets => "recovery-secrets",
+            Self::FveMetadata => "fve-metadata",
+            Self::ShieldingData => "shielding-data",
+            Self::VolumeSignatureCatalog => "volume-signature-catalog",
+            Self::TemplateDisk => "template-disk",
+            Self::HgsState => "hgs-state",
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ArtefactRow {
+    /// Which row it is.
+    pub topic: ArtefactTopic,
     /// What it is called.
     pub name: &'static str,
     /// Where it lies.
@@ -74,6 +144,7 @@ pub struct ArtefactRow {
 /// The table: every artefact that a VM with a vTPM depends on.
 pub const ARTEFACTS: &[ArtefactRow] = &[
     ArtefactRow {
+        topic: ArtefactTopic::VmFiles,
         name: "VM configuration, runtime state, guest state, checkpoints",
         lies: "host",
         recreatable: Recreatable::No,
@@ -83,6 +154,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::VtpmState,
         name: "vTPM state",
         lies: "host: runtime state (VMRS) as far as known, or guest state (VMGS)",
         recreatable: Recreatable::No,
@@ -92,6 +164,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::KeyProtector,
         name: "VM key protector, and last known good",
         lies: "host: written together with the vTPM state",
         recreatable: Recreatable::No,
@@ -101,6 +174,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::Guardians,
         name: "guardians (public certificates)",
         lies: "VM key protector, HGS metadata, host store",
         recreatable: Recreatable::Yes,
@@ -110,6 +184,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::LocalGuardianKeys,
         name: "local guardian certificates with private keys",
         lies: "host store \"Shielded VM Local Certificates\"",
         recreatable: Recreatable::No,
@@ -119,6 +194,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Secret,
     },
     ArtefactRow {
+        topic: ArtefactTopic::OwnerKeys,
         name: "owner guardian private keys",
         lies: "the owner's PFX files",
         recreatable: Recreatable::No,
@@ -128,6 +204,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Secret,
     },
     ArtefactRow {
+        topic: ArtefactTopic::RecoverySecrets,
         name: "BitLocker recovery secrets",
         lies: "AD DS, Entra ID, MBAM, files, paper",
         recreatable: Recreatable::No,
@@ -137,6 +214,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Secret,
     },
     ArtefactRow {
+        topic: ArtefactTopic::FveMetadata,
         name: "BitLocker (FVE) metadata, every generation",
         lies: "virtual disk",
         recreatable: Recreatable::No,
@@ -146,6 +224,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::DiskHead,
     },
     ArtefactRow {
+        topic: ArtefactTopic::ShieldingData,
         name: "shielding data (PDK) and its ingredients",
         lies: "owner",
         recreatable: Recreatable::IfIngredientsHeld,
@@ -155,6 +234,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::VolumeSignatureCatalog,
         name: "volume signature catalog (VSC)",
         lies: "template disk",
         recreatable: Recreatable::Yes,
@@ -164,6 +244,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
     ArtefactRow {
+        topic: ArtefactTopic::TemplateDisk,
         name: "shielded template disk's signing certificate",
         lies: "library; owner",
         recreatable: Recreatable::No,
@@ -173,6 +254,7 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Secret,
     },
     ArtefactRow {
+        topic: ArtefactTopic::HgsState,
         name: "HGS server state",
         lies: "HGS",
         recreatable: Recreatable::No,
@@ -182,3 +264,17 @@ pub const ARTEFACTS: &[ArtefactRow] = &[
         class: Class::Machine,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_for_each_topic_in_order() {
+        let rows: Vec<ArtefactTopic> = ARTEFACTS.iter().map(|row| row.topic).collect();
+        assert_eq!(rows, ArtefactTopic::ALL);
+        for topic in ArtefactTopic::ALL {
+            assert_eq!(serde_json::to_value(topic).unwrap(), topic.word());
+        }
+    }
+}

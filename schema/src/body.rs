@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Digest, Kind, OwnerId, SubjectId, Time, VaultId, VmRecord, WriterId};
+use crate::{Class, CompanionEntry, Digest, Kind, OwnerId, SubjectId, Time, VaultId, VmRecord, WriterId};
 
 /// Newest version of the body format, which a snapshot's body has. Version 1 lacks what `VmRecord` says of guardians,
-/// host versions and disk heads.
-pub const BODY_VERSION: u32 = 2;
+/// host versions and disk heads, version 2 companions.
+pub const BODY_VERSION: u32 = 3;
 
 /// The part that every body begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +46,9 @@ pub struct SnapshotBody {
     pub run: RunEntry,
     /// VMs captured by that run.
     pub vms: Vec<VmEntry>,
+    /// Companions captured by that run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<CompanionEntry>,
 }
 
 /// One run of a host, as far as it concerns one owner; a further body of the same run and owner says nothing anew.
@@ -66,13 +69,13 @@ pub struct RunEntry {
     pub failed: Vec<FailedVm>,
 }
 
-/// A VM that stands in a snapshot with an older capture.
+/// A VM, or a companion, that stands in a snapshot with an older capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CarriedVm {
     /// The VM's subject id in this writer's records.
     pub subject: SubjectId,
-    /// The VM's id.
+    /// The VM's id, or the companion's.
     pub vm_id: String,
     /// The VM's name.
     pub name: String,
@@ -176,9 +179,10 @@ mod tests {
     use super::*;
 
     /// Bodies of every version of the format, in the form that programs of that version wrote; never made anew.
-    const WRITTEN: [(u32, &str); 2] = [
+    const WRITTEN: [(u32, &str); 3] = [
         (1, include_str!("../fixtures/snapshot-body-v1.json")),
         (2, include_str!("../fixtures/snapshot-body-v2.json")),
+        (3, include_str!("../fixtures/snapshot-body-v3.json")),
     ];
 
     #[test]
@@ -191,6 +195,16 @@ mod tests {
             assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
         }
         assert_eq!(WRITTEN.last().map(|(version, _)| *version), Some(BODY_VERSION));
+    }
+
+    #[test]
+    fn a_body_of_version_3_tells_of_companions() {
+        let body: SnapshotBody = serde_json::from_str(WRITTEN[2].1).unwrap();
+        let [pdk, guardian] = body.companions.as_slice() else { panic!("{:?}", body.companions) };
+        assert!(body.vms.iter().any(|entry| pdk.companion.serves(&entry.vm)));
+        assert_eq!(guardian.companion.findings[0].code, crate::PRIVATE_KEY_EXPOSED);
+        let old: SnapshotBody = serde_json::from_str(WRITTEN[1].1).unwrap();
+        assert!(old.companions.is_empty());
     }
 
     #[test]

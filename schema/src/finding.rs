@@ -15,6 +15,9 @@ pub enum Severity {
     Damage,
 }
 
+/// Code of the finding that a private key lies where only public material belongs.
+pub const PRIVATE_KEY_EXPOSED: &str = "PRIVATE-KEY-EXPOSED";
+
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

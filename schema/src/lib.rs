@@ -5,12 +5,15 @@
 
 mod artefact;
 mod body;
+mod companion;
 mod disk;
 mod disk_head;
 mod escrow;
 mod exit;
+mod explain;
 mod finding;
 mod guardian;
+mod guardian_report;
 mod guest_state;
 mod host_version;
 mod id;
@@ -22,11 +25,12 @@ mod report;
 mod time;
 mod vm;
 
-pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, Recreatable};
+pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, ArtefactTopic, Recreatable};
 pub use body::{
     ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
     RunEntry, SnapshotBody, VmEntry,
 };
+pub use companion::{CompanionCertificate, CompanionEntry, CompanionKind, CompanionRecord, NeedEntry};
 pub use disk::{
     BitLockerInfo, ContainerKind, DiskInspectReport, EncryptionKind, ProtectorInfo, ProtectorKind,
     VolumeCipher, VolumeInfo, VolumeState,
@@ -37,8 +41,13 @@ pub use escrow::{
     EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,
 };
 pub use exit::Exit;
-pub use finding::{Finding, Severity};
+pub use explain::{ExplainReport, ExplainedArtefact, Holding, Outcome, WhatIf};
+pub use finding::{Finding, PRIVATE_KEY_EXPOSED, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
+pub use guardian_report::{
+    AlgorithmEntry, AlgorithmEvidence, CheckEntry, CheckResult, GuardianChangeReport, GuardianFileForm,
+    GuardianInspectReport, GuardianListReport, InspectedCertificate, KnownGuardian, VmName,
+};
 pub use guest_state::{GuestStateEntry, GuestStateFormat, GuestStateItem, GuestStateVerdict};
 pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
@@ -54,9 +63,9 @@ pub use recover::{
     RecoverWay, RecoveredVolume, SuspendedOverlay, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
-    CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
-    RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,
-    VmSummary, VmsReport,
+    ArtefactsReport, CheckSummary, CompanionCounts, CompanionSummary, EnrollReport, ErrorReport, GotArtefact,
+    Grade, IdentityNeed, InitReport, KeptFile, PlannedFile, RestorePlan, RestoreReport, RestoredVm,
+    RunReport, SnapshotSummary, SnapshotsReport, Statement, VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
 pub use vm::{

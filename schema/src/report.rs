@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtefactKind, CarriedVm, CarriedWhy, Class, Digest, FailedVm, Finding, PlanVerdict, PlanWay, PlannedDisk,
-    PolicyRef, Role, Severity, Time, VaultId, VmRecord, WriterId,
+    ArtefactKind, CarriedVm, CarriedWhy, Class, CompanionRecord, Digest, FailedVm, Finding, PlanVerdict,
+    PlanWay, PlannedDisk, PolicyRef, Role, Severity, Time, VaultId, VmName, VmRecord, WriterId,
 };
 
 /// `lifeboat init --json`.
@@ -76,7 +76,10 @@ pub struct RunReport {
     pub captured: u64,
     /// VMs whose last capture stands.
     pub unchanged: u64,
-    /// VMs that stand with an older capture.
+    /// Companions found, captured and unchanged.
+    #[serde(default)]
+    pub companions: CompanionCounts,
+    /// VMs that stand with an older capture, and companions.
     pub carried: Vec<CarriedVm>,
     /// What could not be read and has no capture.
     pub failed: Vec<FailedVm>,
@@ -87,6 +90,67 @@ pub struct RunReport {
     /// Objects that the record keeps alive.
     pub live_objects: u64,
     /// What was found on the way.
+    pub findings: Vec<Finding>,
+}
+
+/// What a run did with companions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompanionCounts {
+    /// Found in the folders of the configuration.
+    pub found: u64,
+    /// Captured.
+    pub captured: u64,
+    /// Unchanged: the last capture stands.
+    pub unchanged: u64,
+}
+
+/// `lifeboat artefacts list --json`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactsReport {
+    /// The vault.
+    pub vault: VaultId,
+    /// Companions, by kind and name.
+    pub companions: Vec<CompanionSummary>,
+    /// What is wrong with the vault, or with companions.
+    pub findings: Vec<Finding>,
+}
+
+/// A companion with its newest captured state.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompanionSummary {
+    /// What is known of it.
+    pub companion: CompanionRecord,
+    /// The host's name.
+    pub host: String,
+    /// The host's writer id.
+    pub writer: WriterId,
+    /// When it was read.
+    pub captured: Time,
+    /// Set when the host no longer finds it, or could not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedWhy>,
+    /// VMs of the vault that it serves, as far as that can be told.
+    pub serves: Vec<VmName>,
+    /// Its files.
+    pub files: Vec<PlannedFile>,
+}
+
+/// `lifeboat artefacts get --json`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GotArtefact {
+    /// The vault.
+    pub vault: VaultId,
+    /// Id of the companion.
+    pub id: String,
+    /// When it was read.
+    pub captured: Time,
+    /// Files that were written, each compared with its signed digest.
+    pub written: Vec<String>,
+    /// What is wrong with the vault, or with the companion.
     pub findings: Vec<Finding>,
 }
 

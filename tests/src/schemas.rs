@@ -8,9 +8,11 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody, EscrowImportReport,
-    EscrowListReport, EscrowRevealReport, InitReport, NamesBody, Record, RecoverPlan, RecoverReport,
-    RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
+    ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
+    EscrowImportReport, EscrowListReport, EscrowRevealReport, ExplainReport, GotArtefact,
+    GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, Record,
+    RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
+    SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -23,6 +25,7 @@ pub fn schema_folder() -> PathBuf {
 pub fn schemas() -> BTreeMap<&'static str, String> {
     let all: [(&'static str, Schema); 23] = [
         ("agent-config.json", schema_for!(Config)),
+        ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
@@ -32,6 +35,11 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("escrow-list-report.json", schema_for!(EscrowListReport)),
         ("escrow-reveal-report.json", schema_for!(EscrowRevealReport<'static>)),
         ("importer-config.json", schema_for!(ImporterConfig)),
+        ("explain-report.json", schema_for!(ExplainReport)),
+        ("got-artefact.json", schema_for!(GotArtefact)),
+        ("guardian-change-report.json", schema_for!(GuardianChangeReport)),
+        ("guardian-inspect-report.json", schema_for!(GuardianInspectReport)),
+        ("guardian-list-report.json", schema_for!(GuardianListReport)),
         ("init-report.json", schema_for!(InitReport)),
         ("names-body.json", schema_for!(NamesBody)),
         ("record.json", schema_for!(Record)),
@@ -92,7 +100,9 @@ mod tests {
     /// A report is found by what its documentation says: "`lifeboat vms --json`".
     #[test]
     fn no_report_is_forgotten() {
-        let text = std::fs::read_to_string(schema_folder().join("../src/report.rs")).expect("report.rs");
+        let read =
+            |name: &str| std::fs::read_to_string(schema_folder().join("../src").join(name)).expect(name);
+        let text = ["report.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
         let mut reports = 0;
         for part in text
             .split("\n/// ")

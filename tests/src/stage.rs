@@ -196,6 +196,7 @@ impl Stage {
                 attempts: 1,
                 retry_delay_milliseconds: 1,
             }],
+            artefacts: Vec::new(),
         }
     }
 

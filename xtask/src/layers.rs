@@ -18,11 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/config", &["crates/vault"]),
     ("crates/disk", &["formats/*"]),
     ("crates/keys", &["formats/*"]),
+    ("crates/guardian", &["formats/*"]),
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
     ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
-    ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "formats/*"]),
+    ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "formats/*"]),
     ("agent", &["crates/*", "formats/*"]),
     ("restore-cli", &["crates/*", "formats/*"]),
     ("tests", &["agent", "restore-cli", "crates/*", "formats/*"]),

@@ -8,7 +8,7 @@ mod importer;
 
 use std::path::{Path, PathBuf};
 
-use lifeboat_schema::{PolicyRef, VaultId, WriterId};
+use lifeboat_schema::{CompanionKind, Digest, PolicyRef, VaultId, WriterId};
 use lifeboat_vault::store::StoreOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,9 @@ pub struct Config {
     /// Where VMs are.
     #[serde(default, rename = "source")]
     pub sources: Vec<SourceConfig>,
+    /// Folders with what VMs depend on beside their own files.
+    #[serde(default, rename = "artefact", skip_serializing_if = "Vec::is_empty")]
+    pub artefacts: Vec<ArtefactConfig>,
 }
 
 /// Where the vault is.
@@ -145,6 +148,27 @@ pub enum SourceConfig {
     },
 }
 
+/// A folder with artefacts of one kind that are no files of a VM.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactConfig {
+    /// What its files are; every file in it is taken for that.
+    pub kind: CompanionKind,
+    /// Name for messages and ids; must be another one for each folder and source.
+    pub name: String,
+    /// The folder.
+    pub folder: PathBuf,
+    /// Folder with what shielding data are made from, or what an HGS export leaves out. Sealed to escrow only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingredients: Option<PathBuf>,
+    /// VMs that they serve, by name or id, where the files do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vms: Vec<String>,
+    /// SHA-256 thumbprint of the owner guardian by which the policy tells whose they are, where the files do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_guardian: Option<Digest>,
+}
+
 pub(crate) fn default_signing_key() -> PathBuf {
     "signing.key".into()
 }
@@ -180,6 +204,10 @@ impl Config {
                 *root = folder.join(&*root);
             }
         }
+        for artefact in &mut config.artefacts {
+            artefact.folder = folder.join(&artefact.folder);
+            artefact.ingredients = artefact.ingredients.take().map(|path| folder.join(path));
+        }
         Ok(config)
     }
 
@@ -212,6 +240,32 @@ impl Config {
                 return Err(bad("source.attempts", "must be 1 to 20"));
             }
         }
+        for artefact in &self.artefacts {
+            let takes_ingredients =
+                matches!(artefact.kind, CompanionKind::ShieldingData | CompanionKind::HgsState);
+            if !names.insert(&artefact.name) {
+                return Err(bad("artefact.name", "stands twice; name each source and folder differently"));
+            }
+            // It stands in ids, which people type.
+            if artefact.name.trim().is_empty()
+                || artefact.name.contains(['/', '\\'])
+                || artefact.name.contains(char::is_control)
+            {
+                return Err(bad("artefact.name", "is empty or has a slash; use a word"));
+            }
+            if artefact.kind == CompanionKind::Ingredient {
+                return Err(bad(
+                    "artefact.kind",
+                    "cannot be ingredient: name the folder as `ingredients` of what it is for",
+                ));
+            }
+            if artefact.ingredients.is_some() && !takes_ingredients {
+                return Err(bad(
+                    "artefact.ingredients",
+                    "goes with the kinds shielding-data and hgs-state only",
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -242,6 +296,25 @@ mod tests {
         let SourceConfig::Directory { roots, attempts, .. } = &config.sources[0];
         assert!(roots[0].is_absolute());
         assert_eq!(*attempts, 3);
+    }
+
+    #[test]
+    fn artefact_folders_are_relative_too_and_checked() {
+        let folder = "\n[[artefact]]\nkind = \"shielding-data\"\nname = \"pdks\"\nfolder = \"pdk\"\ningredients = \"in\"\n";
+        let config = read(&(minimal() + folder)).unwrap();
+        assert!(config.artefacts[0].folder.is_absolute());
+        assert!(config.artefacts[0].ingredients.as_ref().unwrap().ends_with("in"));
+        for (from, to, expected) in [
+            ("shielding-data", "owner-keys", "artefact.ingredients"),
+            ("shielding-data", "ingredient", "artefact.kind"),
+            ("shielding-data", "pdk", "unknown variant `pdk`"),
+            ("\"pdks\"", "\"vms\"", "artefact.name"),
+            ("\"pdks\"", "\"a/b\"", "artefact.name"),
+            ("folder =", "folders =", "unknown field `folders`"),
+        ] {
+            let error = read(&(minimal() + &folder.replace(from, to))).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub enum CatalogError {
     },
 }
 
-/// What the catalog knows of one VM.
+/// What the catalog knows of one VM, or of one companion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldVm {
     /// Identity on this host: the VM's id, with its place if two have one id.
@@ -89,6 +89,13 @@ pub struct HeldVm {
     pub body: Digest,
     /// The bundles that hold its artefacts.
     pub bundles: Vec<Digest>,
+}
+
+impl HeldVm {
+    /// Tells whether it is a companion.
+    pub fn is_companion(&self) -> bool {
+        self.vm_id.starts_with(crate::source::COMPANION_PREFIX)
+    }
 }
 
 /// What a run is about to commit.

@@ -3,7 +3,8 @@
 //! A host of thousands of VMs has tens of megabytes of them, of which a quarter remains. Nothing leaves the
 //! machine in this form: a body holds plain JSON, which its object compresses as a whole.
 
-use lifeboat_schema::VmEntry;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Level of the compression: entries are short and written at every capture.
@@ -12,7 +13,7 @@ const LEVEL: i32 = 1;
 /// Largest entry that is unpacked: a VM of some ten thousand files. A damaged catalog may claim any size.
 const MAX_ENTRY_BYTES: usize = 64 << 20;
 
-/// The JSON of one [`VmEntry`], compressed.
+/// The JSON of one [`VmEntry`](lifeboat_schema::VmEntry) or [`CompanionEntry`](lifeboat_schema::CompanionEntry), compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedEntry(Box<[u8]>);
 
@@ -34,8 +35,8 @@ impl PackedEntry {
         Some(json)
     }
 
-    /// The entry, or nothing where the bytes are none that this program can read.
-    pub fn parse(&self) -> Option<VmEntry> {
+    /// The entry, or nothing where the bytes are none of this kind that this program can read.
+    pub fn parse<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.json()?).ok()
     }
 }
@@ -51,7 +52,7 @@ impl EntryWriter {
         Ok(Self { compressor: Compressor::new(LEVEL)?, json: Vec::new() })
     }
 
-    pub(crate) fn pack(&mut self, entry: &VmEntry) -> std::io::Result<PackedEntry> {
+    pub(crate) fn pack(&mut self, entry: &impl Serialize) -> std::io::Result<PackedEntry> {
         self.json.clear();
         serde_json::to_writer(&mut self.json, entry).expect("entries have only string keys");
         Ok(PackedEntry(self.compressor.compress(&self.json)?.into()))
@@ -94,7 +95,7 @@ impl EntryReader {
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_schema::{Layout, SubjectId, Time, VmRecord};
+    use lifeboat_schema::{Layout, SubjectId, Time, VmEntry, VmRecord};
 
     use super::*;
 
@@ -110,12 +111,12 @@ mod tests {
         let packed = EntryWriter::new().unwrap().pack(&entry).unwrap();
         let json = packed.json().unwrap();
         assert!(packed.as_bytes().len() < json.len() / 2);
-        assert_eq!(packed.parse().unwrap(), entry);
+        assert_eq!(packed.parse::<VmEntry>().unwrap(), entry);
         for end in 0..packed.as_bytes().len() {
             let cut = PackedEntry::from_bytes(packed.as_bytes()[..end].to_vec());
             assert_eq!(cut.json(), None, "cut to {end} bytes");
         }
-        assert_eq!(PackedEntry::from_bytes(json).parse(), None, "plain JSON is no packed entry");
+        assert_eq!(PackedEntry::from_bytes(json).parse::<VmEntry>(), None, "plain JSON is no packed entry");
         // A frame that claims more than any entry has: not even room is made for it.
         let mut large = zstd::zstd_safe::CCtx::create();
         let mut frame = Vec::with_capacity(1 << 20);

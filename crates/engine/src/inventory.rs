@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
-    CarriedWhy, Content, Digest, Finding, Kind, ObjectEntry, Record, Severity, SnapshotBody, SnapshotSummary,
-    SubjectId, Time, VmEntry, WriterId,
+    CarriedWhy, CompanionEntry, Content, Digest, Finding, Kind, ObjectEntry, Record, Severity, SnapshotBody,
+    SnapshotSummary, SubjectId, Time, VmEntry, WriterId,
 };
-use lifeboat_vault::ledger::LedgerRecord;
+use lifeboat_vault::ledger::{Ledger, LedgerRecord};
 use lifeboat_vault::seal::{Identities, SealError};
 use lifeboat_vault::vault::{Ledgers, Vault, VaultError};
 
@@ -54,6 +54,19 @@ impl Found {
     }
 }
 
+/// One companion in one record.
+#[derive(Clone)]
+pub struct FoundCompanion {
+    /// The record.
+    pub record: Arc<Record>,
+    /// The host's name.
+    pub host: Arc<str>,
+    /// What was captured.
+    pub entry: Arc<CompanionEntry>,
+    /// Set when this record only carries the capture.
+    pub carried: Option<CarriedWhy>,
+}
+
 /// Reads bodies, each once.
 pub struct Inventory<'a> {
     vault: &'a Vault,
@@ -70,6 +83,7 @@ enum Read {
     Body {
         host: Arc<str>,
         vms: HashMap<SubjectId, Arc<VmEntry>>,
+        companions: HashMap<SubjectId, Arc<CompanionEntry>>,
         carried: HashMap<SubjectId, CarriedWhy>,
         seq: u64,
     },
@@ -123,6 +137,69 @@ impl<'a> Inventory<'a> {
             .filter(|record| is_snapshot(record) && record.signed.name.id.to_string().starts_with(id))
             .collect();
         self.of_records(&records).await
+    }
+
+    /// Every companion of each host's newest record, by kind, name and id.
+    ///
+    /// # Errors
+    /// As [`newest`](Self::newest).
+    pub async fn newest_companions(&mut self) -> Result<Vec<FoundCompanion>, VaultError> {
+        let ledgers = self.ledgers;
+        let newest = |ledger: &'a Ledger| ledger.counting().rev().find(|r| is_snapshot(r));
+        let records: Vec<&LedgerRecord> = ledgers.writers.values().filter_map(newest).collect();
+        self.companions_of(&records).await
+    }
+
+    /// Every companion of every record that counts, likewise.
+    ///
+    /// # Errors
+    /// As [`newest`](Self::newest).
+    pub async fn all_companions(&mut self) -> Result<Vec<FoundCompanion>, VaultError> {
+        let ledgers = self.ledgers;
+        let all = |ledger: &'a Ledger| ledger.counting().filter(|r| is_snapshot(r));
+        let records: Vec<&LedgerRecord> = ledgers.writers.values().flat_map(all).collect();
+        self.companions_of(&records).await
+    }
+
+    async fn companions_of(&mut self, records: &[&LedgerRecord]) -> Result<Vec<FoundCompanion>, VaultError> {
+        self.load(records).await?;
+        let mut found = Vec::new();
+        for record in records {
+            let shared = Arc::new(record.signed.record.clone());
+            let body = |place: &u32| {
+                self.bodies.get(&(shared.writer.clone(), shared.objects.get(*place as usize)?.name))
+            };
+            for (subject, places) in &shared.subjects {
+                let mut described = None;
+                let mut carried = None;
+                for read in places.iter().filter_map(body) {
+                    let Read::Body { host, companions, seq, .. } = &**read else { continue };
+                    let newer = described.as_ref().is_none_or(|(before, _, _)| before < seq);
+                    if let Some(entry) = companions.get(subject).filter(|_| newer) {
+                        described = Some((*seq, Arc::clone(host), Arc::clone(entry)));
+                    }
+                }
+                for object in shared.objects.iter().filter(|object| object.content == Content::Body) {
+                    if let Some(read) = self.bodies.get(&(shared.writer.clone(), object.name))
+                        && let Read::Body { carried: of_run, seq, .. } = &**read
+                        && *seq == shared.seq
+                    {
+                        carried = carried.or_else(|| of_run.get(subject).copied());
+                    }
+                }
+                let Some((_, host, entry)) = described else { continue };
+                let record = Arc::clone(&shared);
+                found.push(FoundCompanion { record, host, entry, carried });
+            }
+        }
+        found.sort_by(|a, b| {
+            let key = |one: &FoundCompanion| {
+                let companion = &one.entry.companion;
+                (companion.kind, companion.name.to_lowercase(), companion.id.clone(), one.record.seq)
+            };
+            key(a).cmp(&key(b))
+        });
+        Ok(found)
     }
 
     async fn of_records(&mut self, records: &[&LedgerRecord]) -> Result<Vec<Found>, VaultError> {
@@ -230,7 +307,8 @@ fn index(body: SnapshotBody) -> Read {
     let host: Arc<str> = body.host.into();
     // A clone has no spare capacity, which is half of what the parser's lists take; thousands of VMs stay for long.
     let vms = body.vms.into_iter().map(|vm| (vm.subject.clone(), Arc::new(vm.clone()))).collect();
-    Read::Body { host, vms, carried, seq: body.head.seq }
+    let companions = body.companions.into_iter().map(|one| (one.subject.clone(), Arc::new(one))).collect();
+    Read::Body { host, vms, companions, carried, seq: body.head.seq }
 }
 
 /// A VM with its states across hosts.

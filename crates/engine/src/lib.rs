@@ -5,8 +5,11 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod companions;
 pub mod concern;
 pub mod entry;
+pub mod explain;
+pub mod guardians;
 pub mod inventory;
 pub mod restore;
 pub mod snapshot;

@@ -3,7 +3,7 @@
 //! A source reads and proves; it seals nothing and decides nothing about retention or reuse. The engine
 //! brings a [`CaptureSink`] that takes the bytes. Sources are blocking; the engine runs them on threads.
 
-use lifeboat_schema::{ArtefactKind, Class, Digest, Layout, VmRecord};
+use lifeboat_schema::{ArtefactKind, Class, CompanionRecord, Digest, Layout, VmRecord};
 
 /// A place where VMs are found, such as a directory tree or a Hyper-V host.
 pub trait HostSource: Send + Sync {
@@ -35,7 +35,24 @@ pub trait HostSource: Send + Sync {
     /// # Errors
     /// [`SourceError`]; what the sink took is then worth nothing.
     fn capture(&self, vm: &FoundVm, sink: &mut dyn CaptureSink) -> Result<VmRecord, SourceError>;
+
+    /// Reads a companion ([`FoundVm::is_companion`]) into `sink`, and says what it is. Sources of VMs find none.
+    ///
+    /// # Errors
+    /// [`SourceError`]; what the sink took is then worth nothing.
+    fn capture_companion(
+        &self,
+        found: &FoundVm,
+        sink: &mut dyn CaptureSink,
+    ) -> Result<CompanionRecord, SourceError> {
+        let _ = sink;
+        let what = "its source does not know companions".to_owned();
+        Err(SourceError::Contradiction { place: found.place.clone(), what })
+    }
 }
+
+/// Ids of companions begin so; ids of VMs are GUIDs.
+pub const COMPANION_PREFIX: &str = "companion/";
 
 /// What a source found.
 #[derive(Debug, Default)]
@@ -55,10 +72,10 @@ pub struct DiscoveryProblem {
     pub error: SourceError,
 }
 
-/// A VM that was found and not read yet.
+/// A VM, or a companion, that was found and not read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundVm {
-    /// The VM's id: a GUID in lower case without braces.
+    /// The VM's id: a GUID in lower case without braces. A companion's begins with [`COMPANION_PREFIX`].
     pub vm_id: String,
     /// The folder that its files lie in.
     pub place: String,
@@ -95,6 +112,11 @@ pub struct FileStat {
 }
 
 impl FoundVm {
+    /// Tells whether it is a companion: something that VMs depend on, and no VM.
+    pub fn is_companion(&self) -> bool {
+        self.vm_id.starts_with(COMPANION_PREFIX)
+    }
+
     /// The attributes of all files as bytes: equal if and only if nothing changed.
     pub fn fingerprint(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.files.len() * 80);

@@ -22,7 +22,7 @@ mod capture;
 mod checkpoints;
 mod disks;
 mod group;
-mod open;
+pub(crate) mod open;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -4,11 +4,14 @@
 //! copy, a mounted cluster volume. It reads through `lifeboat-vmcx` and `lifeboat-vmgs`, which say whether a copy is whole,
 //! and `lifeboat-key-protector`, which says whose VM it is.
 //!
-//! [`read_disk_head`] and [`read_guardian_metadata`] say of one file what a capture says of a host's.
+//! [`read_disk_head`] says of one file what a capture says of a host's.
+//!
+//! [`CompanionSource`] finds what VMs depend on beside their own files: shielding data, keys of guardians, template disks.
 //!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
 mod addressees;
+mod companions;
 mod describe;
 mod directory;
 mod disk_head;
@@ -17,7 +20,7 @@ mod guest_state;
 mod names;
 mod proof;
 
-pub use addressees::read_guardian_metadata;
+pub use companions::{CompanionFolder, CompanionSource, MAX_COMPANION_BYTES};
 pub use directory::{DirectoryOptions, DirectorySource};
 pub use disk_head::{DiskHeadError, read_disk_head};
 pub use error::BadPattern;

@@ -589,6 +589,7 @@ fn check_body(target: &Target, plaintext: &[u8], outcome: &mut Outcome) -> Resul
                 .vms
                 .into_iter()
                 .flat_map(|vm| vm.artefacts)
+                .chain(body.companions.into_iter().flat_map(|companion| companion.artefacts))
                 .map(|artefact| Stated {
                     record: Arc::clone(&record),
                     record_id: target.record_id,

@@ -102,6 +102,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
             attempts: 3,
             retry_delay_milliseconds: 500,
         }],
+        artefacts: Vec::new(),
     };
     let text = toml::to_string_pretty(&config)
         .map_err(|error| CliError::new(Exit::Failed, format!("agent.toml could not be written: {error}")))?;

@@ -1,8 +1,11 @@
 //! The commands, one file each: arguments whose doc comments are the help, and a function.
 
+mod artefacts;
 mod check;
 mod disk;
 mod escrow;
+mod explain;
+mod guardian;
 mod host;
 mod init;
 mod recover;
@@ -50,6 +53,14 @@ enum Command {
     /// Keeps BitLocker recovery secrets: imports, lists and reveals them.
     #[command(subcommand)]
     Escrow(escrow::Escrow),
+    /// Explains everything that a VM depends on, and with --lose what its loss would mean.
+    Explain(explain::Explain),
+    /// Lists what is kept beside VMs (shielding data, keys, HGS exports and the like), and brings it back.
+    #[command(subcommand)]
+    Artefacts(artefacts::Artefacts),
+    /// Tells who can open the VMs' key protectors, looks at guardians' files, and grants or revokes a guardian.
+    #[command(subcommand)]
+    Guardian(guardian::Guardian),
     /// Looks at disk images, without any key and without a vault.
     #[command(subcommand)]
     Disk(disk::Disk),
@@ -87,6 +98,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Restore(command) => restore::run(&context, &command).await,
                 Command::Check(command) => check::run(&context, &command).await,
                 Command::Escrow(command) => escrow::run(&context, &command).await,
+                Command::Explain(command) => explain::run(&context, &command).await,
+                Command::Artefacts(command) => artefacts::run(&context, &command).await,
+                Command::Guardian(command) => guardian::run(&context, &command).await,
                 Command::Disk(command) => disk::run(&context, &command),
                 Command::Recover(command) => recover::run(&context, &command),
             }

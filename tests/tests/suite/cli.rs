@@ -3,10 +3,12 @@
 //! Answers are kept as snapshots (`cargo insta review`, or `INSTA_UPDATE=always`), with ids, times, paths and
 //! sealed sizes blanked. After everything that fails the vault must hold what it held.
 
+mod artefacts;
 pub(crate) mod desk;
 mod errors;
 mod escrow;
 mod full;
+mod guardians;
 mod journey;
 mod plans;
 mod secrets;

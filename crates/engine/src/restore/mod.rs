@@ -22,6 +22,7 @@ mod write;
 pub use choose::{Rule, choose_for, vms_of_disks};
 pub use decide::{Capture, Decision, Disks, Facts, Key, Obstacle, Originals, Version, decide};
 pub use facts::{Circumstances, GivenDisk, Original, Survey, facts};
+pub(crate) use names::checked_path;
 pub use plan::{plan, plan_without_capture};
 pub use write::{RestoreFailure, RestoreObserver, RestoreOptions, Restored, Unobserved, restore};
 

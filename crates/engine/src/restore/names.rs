@@ -26,7 +26,7 @@ pub(super) fn folded(name: &str) -> String {
 }
 
 /// Refuses paths that could leave the VM's folder, on any system.
-pub(super) fn checked_path(path: &str) -> Result<PathBuf, RestoreError> {
+pub(crate) fn checked_path(path: &str) -> Result<PathBuf, RestoreError> {
     let bad = |why| RestoreError::BadPath { path: path.chars().take(200).collect(), why };
     let segments: Vec<&str> = path.split('/').collect();
     if segments.len() > MAX_SEGMENTS {

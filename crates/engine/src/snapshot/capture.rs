@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lifeboat_schema::{
-    ArtefactEntry, ArtefactKind, Class, Content, Digest, DigestBuilder, OwnerId, PART_BYTES, PartEntry,
-    SubjectId, VaultId, VmEntry,
+    ArtefactEntry, ArtefactKind, Class, CompanionEntry, CompanionRecord, Content, Digest, DigestBuilder,
+    OwnerId, PART_BYTES, PartEntry, SubjectId, VaultId, VmEntry, VmRecord,
 };
 use lifeboat_vault::policy::Policy;
 use lifeboat_vault::seal::{BundleWriter, MemberRef, Recipients, Sealer};
@@ -113,10 +113,25 @@ struct ArtefactDraft {
     parts: Vec<PartDraft>,
 }
 
+/// What a source said of what it captured.
+enum Described {
+    Vm(Box<VmRecord>),
+    Companion(Box<CompanionRecord>),
+}
+
+impl Described {
+    fn id_and_name(&self) -> (String, String) {
+        match self {
+            Self::Vm(vm) => (vm.vm_id.clone(), vm.name.clone()),
+            Self::Companion(companion) => (companion.id.clone(), companion.name.clone()),
+        }
+    }
+}
+
 struct VmDraft {
     held: HeldVm,
     captured: lifeboat_schema::Time,
-    record: lifeboat_schema::VmRecord,
+    record: Described,
     artefacts: Vec<ArtefactDraft>,
 }
 
@@ -225,7 +240,13 @@ impl<'a> Worker<'a> {
             fatal: None,
         };
         let source = Arc::clone(&sink.worker.job.sources[vm.source]);
-        let record = source.capture(&vm.found, &mut sink);
+        let record = if vm.found.is_companion() {
+            source
+                .capture_companion(&vm.found, &mut sink)
+                .map(|record| Described::Companion(Box::new(record)))
+        } else {
+            source.capture(&vm.found, &mut sink).map(|record| Described::Vm(Box::new(record)))
+        };
         let Sink { owner, guardian, artefacts, watched, fatal, .. } = sink;
         if let Some(fatal) = fatal {
             return Err(fatal);
@@ -242,11 +263,12 @@ impl<'a> Worker<'a> {
             Some(held) => held.subject.clone(),
             None => random_subject()?,
         };
+        let (vm_id, name) = record.id_and_name();
         let held = HeldVm {
             key: vm.key.clone(),
             subject,
-            vm_id: record.vm_id.clone(),
-            name: record.name.clone(),
+            vm_id,
+            name,
             source: vm.source_name.clone(),
             owner,
             owner_guardian: guardian,
@@ -317,9 +339,8 @@ impl<'a> Worker<'a> {
                 number += 1;
                 continue;
             }
-            let (held, entry) = finish(self.drafts.swap_remove(number), &self.names);
-            let entry = self.entries.pack(&entry).map_err(no_context)?;
-            self.captured.push(Captured { held, entry });
+            let captured = finish(self.drafts.swap_remove(number), &self.names, &mut self.entries)?;
+            self.captured.push(captured);
         }
         Ok(())
     }
@@ -346,8 +367,12 @@ fn lent_parts(entry: &VmEntry) -> HashMap<(Class, Digest, u64), PartEntry> {
     lent
 }
 
-/// Gives every part its bundle's name.
-fn finish(draft: VmDraft, names: &[Option<Digest>]) -> (HeldVm, VmEntry) {
+/// Gives every part its bundle's name, and packs the entry.
+fn finish(
+    draft: VmDraft,
+    names: &[Option<Digest>],
+    entries: &mut EntryWriter,
+) -> Result<Captured, SnapshotError> {
     let VmDraft { mut held, captured, record, artefacts } = draft;
     let artefacts: Vec<ArtefactEntry> = artefacts
         .into_iter()
@@ -377,8 +402,14 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> (HeldVm, VmEntry) {
         artefacts.iter().flat_map(|artefact| artefact.parts.iter().map(|part| part.object)).collect();
     held.bundles.sort_unstable();
     held.bundles.dedup();
-    let entry = VmEntry { subject: held.subject.clone(), captured, vm: record, artefacts };
-    (held, entry)
+    let subject = held.subject.clone();
+    let entry = match record {
+        Described::Vm(vm) => entries.pack(&VmEntry { subject, captured, vm: *vm, artefacts }),
+        Described::Companion(companion) => {
+            entries.pack(&CompanionEntry { subject, captured, companion: *companion, artefacts })
+        }
+    };
+    Ok(Captured { held, entry: entry.map_err(no_context)? })
 }
 
 struct Current {

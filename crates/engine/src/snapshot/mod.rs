@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use lifeboat_schema::{
-    BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, Class, Content, Digest, FailedVm, Finding, Kind,
-    ObjectEntry, OwnerId, Record, RunEntry, Severity, Time,
+    BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, Class, CompanionCounts, Content, Digest, FailedVm,
+    Finding, Kind, ObjectEntry, OwnerId, Record, RunEntry, Severity, Time,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
@@ -135,7 +135,9 @@ pub struct SnapshotReport {
     pub captured: u64,
     /// VMs whose last capture stands.
     pub unchanged: u64,
-    /// VMs that stand with an older capture.
+    /// Companions found, captured and unchanged.
+    pub companions: CompanionCounts,
+    /// VMs that stand with an older capture, and companions.
     pub carried: Vec<CarriedVm>,
     /// VMs and places that could not be read and have no capture.
     pub failed: Vec<FailedVm>,
@@ -181,7 +183,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
     plan.carry_hidden(|vm| catalog.place(&vm.key).ok().flatten());
     let to_capture = plan.changed.len() as u64;
-    observer.planned(plan.found, to_capture);
+    observer.planned(plan.found + plan.companions, to_capture);
 
     // Read and seal on threads; put sealed bundles into the store as they come.
     let (sender, receiver) = mpsc::channel::<Sealed>(1);
@@ -243,10 +245,12 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         let mine = |id: &OwnerId| id == owner;
         let of_owner: Vec<&CarriedVm> =
             carried.iter().filter(|(_, h)| mine(&h.owner)).map(|(c, _)| c).collect();
-        let new: u64 = captured.iter().filter(|c| mine(&c.held.owner)).count() as u64;
-        let unchanged = standing.iter().filter(|h| mine(&h.owner)).count() as u64;
+        let is_vm = |held: &HeldVm| mine(&held.owner) && !held.is_companion();
+        let new: u64 = captured.iter().filter(|c| is_vm(&c.held)).count() as u64;
+        let unchanged = standing.iter().filter(|h| is_vm(h)).count() as u64;
+        let failed_here = carried.iter().filter(|(c, held)| is_vm(held) && c.why == CarriedWhy::Failed);
         let mut run = RunEntry {
-            found: new + unchanged + of_owner.iter().filter(|c| c.why == CarriedWhy::Failed).count() as u64,
+            found: new + unchanged + failed_here.count() as u64,
             captured: new,
             unchanged,
             carried: of_owner.into_iter().cloned().collect(),
@@ -329,14 +333,22 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             "its older snapshots still restore: `lifeboat snapshots` and `lifeboat restore` find them",
         )
     }));
+    start.findings.extend(seal::findings_of_companions(catalog, &captured, &standing)?);
     let stored_bytes = stored.iter().map(|object| object.size).sum();
+    let is_companion = |held: &HeldVm| held.is_companion();
+    let companions = CompanionCounts {
+        found: plan.companions,
+        captured: captured.iter().filter(|c| is_companion(&c.held)).count() as u64,
+        unchanged: standing.iter().filter(|held| is_companion(held)).count() as u64,
+    };
     Ok(SnapshotReport {
         record: signed.name,
         started,
         finished,
         found: plan.found,
-        captured: captured.len() as u64,
-        unchanged: standing.len() as u64,
+        captured: captured.len() as u64 - companions.captured,
+        unchanged: standing.len() as u64 - companions.unchanged,
+        companions,
         carried: carried.into_iter().map(|(note, _)| note).collect(),
         failed,
         stored_objects: stored.len() as u64,

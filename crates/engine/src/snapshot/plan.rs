@@ -32,6 +32,8 @@ pub(super) struct ChangedVm {
 pub(super) struct Plan {
     /// VMs found.
     pub found: u64,
+    /// Companions found.
+    pub companions: u64,
     /// To be captured.
     pub changed: Vec<ChangedVm>,
     /// Their keys whose last entry may lend parts, and the bundles that it must not lend from.
@@ -108,6 +110,7 @@ pub(super) fn make(
 ) -> Plan {
     let mut plan = Plan {
         found: 0,
+        companions: 0,
         changed: Vec::new(),
         reusable: Vec::new(),
         standing: Vec::new(),
@@ -144,7 +147,7 @@ pub(super) fn make(
             plan.failed.push(FailedVm { place: problem.place, vm_id: None, error });
         }
         for found in discovery.vms {
-            plan.found += 1;
+            *if found.is_companion() { &mut plan.companions } else { &mut plan.found } += 1;
             // Two copies of one VM on one host are two subjects: the second carries its place.
             let mut key = found.vm_id.clone();
             if taken.contains(&key) {
@@ -306,7 +309,7 @@ pub(super) fn previous_entries(
     for (key, victims) in reusable {
         let entry = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
         // An entry of an older program that cannot be read lends nothing.
-        let Some(mut entry) = entry.and_then(|entry| entry.parse()) else {
+        let Some(mut entry) = entry.and_then(|entry| entry.parse::<VmEntry>()) else {
             continue;
         };
         for artefact in &mut entry.artefacts {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, RunEntry, SnapshotBody};
+use lifeboat_schema::{
+    BodyHead, CarriedVm, Class, CompanionEntry, Content, Digest, Finding, RunEntry, SnapshotBody, VmEntry,
+};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
 
@@ -45,7 +47,7 @@ pub(super) fn seal_body(
     vms: &[&mut Captured],
 ) -> Result<Sealed, SnapshotError> {
     let owner = head.owner.clone();
-    let json = body_json(head, host, run, vms.iter().map(|vm| &vm.entry))?;
+    let json = body_json(head, host, run, vms.iter().map(|vm| (vm.held.is_companion(), &vm.entry)))?;
     let recipients = recipients_of(&start.policy, &owner, Class::Metadata)?;
     let sealed = sealer.seal_body(&recipients, &json)?;
     Ok(sealed_entry(sealed, Content::Body, Class::Metadata, &owner, &start.policy))
@@ -56,27 +58,36 @@ fn body_json<'a>(
     head: BodyHead,
     host: &str,
     run: RunEntry,
-    entries: impl Iterator<Item = &'a PackedEntry> + Clone,
+    entries: impl Iterator<Item = (bool, &'a PackedEntry)> + Clone,
 ) -> Result<Vec<u8>, SnapshotError> {
     let fault = |what: &str| SnapshotError::Fault(what.to_owned());
-    let sizes = entries.clone().map(|entry| EntryReader::json_bytes(entry).unwrap_or(0) + 1);
+    let sizes = entries.clone().map(|(_, entry)| EntryReader::json_bytes(entry).unwrap_or(0) + 1);
     // In one piece from the start: it would stand there twice while it grows.
     let mut json = Vec::with_capacity(sizes.sum::<usize>() + BODY_ROOM_BYTES);
-    let empty = SnapshotBody { head, host: host.to_owned(), run, vms: Vec::new() };
+    let empty = SnapshotBody { head, host: host.to_owned(), run, vms: Vec::new(), companions: Vec::new() };
     serde_json::to_writer(&mut json, &empty).expect("bodies have only string keys");
-    // The entries go between the brackets, which a test shows to be the last but one.
+    // The list of VMs comes last, as a test shows: it is opened again, and that of companions follows.
     const END: &[u8] = b"]}";
     json.truncate(json.len() - END.len());
     let mut reader = EntryReader::new().ok_or_else(|| fault("zstd has no memory"))?;
-    for (number, entry) in entries.enumerate() {
-        if number > 0 {
-            json.push(b',');
+    let mut list = |json: &mut Vec<u8>, companions: bool| {
+        let listed = entries.clone().filter(|(is_companion, _)| *is_companion == companions);
+        for (number, (_, entry)) in listed.enumerate() {
+            if number > 0 {
+                json.push(b',');
+            }
+            let read = reader.append(entry, json);
+            read.ok_or_else(|| fault("an entry that was packed cannot be unpacked"))?;
         }
-        reader
-            .append(entry, &mut json)
-            .ok_or_else(|| fault("an entry that was packed cannot be unpacked"))?;
+        json.push(b']');
+        Ok::<_, SnapshotError>(())
+    };
+    list(&mut json, false)?;
+    if entries.clone().any(|(is_companion, _)| is_companion) {
+        json.extend_from_slice(br#","companions":["#);
+        list(&mut json, true)?;
     }
-    json.extend_from_slice(END);
+    json.push(b'}');
     Ok(json)
 }
 
@@ -105,11 +116,37 @@ pub(super) fn entries_of_scattered_bodies(
     for vm in held.into_iter().filter(|vm| scattered.contains(&vm.body)) {
         let Some(entry) = catalog.entry(&vm.key)? else { continue };
         // An entry that this program cannot read stays in its old body.
-        if entry.parse().is_some() {
+        let is_read = match vm.is_companion() {
+            true => entry.parse::<CompanionEntry>().is_some(),
+            false => entry.parse::<VmEntry>().is_some(),
+        };
+        if is_read {
             merged.push(Captured { held: vm.clone(), entry });
         }
     }
     Ok(merged)
+}
+
+/// What is to be said of the companions that a record holds, those unchanged too: a key that lies open is told until it
+/// does not.
+pub(super) fn findings_of_companions(
+    catalog: &Catalog,
+    captured: &[Captured],
+    standing: &[HeldVm],
+) -> Result<Vec<Finding>, SnapshotError> {
+    let mut findings = Vec::new();
+    let mut take = |entry: &PackedEntry| {
+        if let Some(entry) = entry.parse::<CompanionEntry>() {
+            findings.extend(entry.companion.findings);
+        }
+    };
+    captured.iter().filter(|one| one.held.is_companion()).for_each(|one| take(&one.entry));
+    for held in standing.iter().filter(|held| held.is_companion()) {
+        if let Some(entry) = catalog.entry(&held.key)? {
+            take(&entry);
+        }
+    }
+    Ok(findings)
 }
 
 #[cfg(test)]
@@ -149,10 +186,27 @@ mod tests {
         for count in [0, 1, 3] {
             let vms: Vec<VmEntry> = (0..count).map(|number| vm(&format!("VM {number}"), 10)).collect();
             let packed: Vec<PackedEntry> = vms.iter().map(pack).collect();
-            let json = body_json(head.clone(), "hv01", run.clone(), packed.iter()).unwrap();
-            let document =
-                SnapshotBody { head: head.clone(), host: "hv01".to_owned(), run: run.clone(), vms };
-            assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&document).unwrap());
+            // A companion's entry may be anything here: it is only spliced in.
+            let companion = pack(&vm("a companion", 10));
+            for companions in 0..3 {
+                // They come in any order.
+                let entries = std::iter::repeat_n((true, &companion), companions)
+                    .chain(packed.iter().map(|entry| (false, entry)));
+                let json = body_json(head.clone(), "hv01", run.clone(), entries).unwrap();
+                let document = SnapshotBody {
+                    head: head.clone(),
+                    host: "hv01".to_owned(),
+                    run: run.clone(),
+                    vms: vms.clone(),
+                    companions: Vec::new(),
+                };
+                let mut document = serde_json::to_value(&document).unwrap();
+                if companions > 0 {
+                    let entry = serde_json::to_value(vm("a companion", 10)).unwrap();
+                    document["companions"] = vec![entry; companions].into();
+                }
+                assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), document);
+            }
         }
     }
 

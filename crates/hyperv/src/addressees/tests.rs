@@ -7,7 +7,15 @@ use rand_chacha_0_10::ChaCha20Rng;
 use rand_chacha_0_10::rand_core::SeedableRng as _;
 use zeroize::Zeroizing;
 
+use lifeboat_guardian::certificate_entry as certificate;
+use lifeboat_key_protector::Certificate;
+use lifeboat_schema::{CertificateEntry, GuardianEntry, Time};
+
 use super::*;
+
+fn sha256(certificate: &Certificate) -> Digest {
+    Digest::from_bytes(certificate.sha256().0)
+}
 
 const VALIDITY: Validity =
     Validity { not_before_unix_seconds: 1_600_000_000, not_after_unix_seconds: 1_900_000_000 };

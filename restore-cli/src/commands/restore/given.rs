@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_engine::restore::{Circumstances, GivenDisk, Original, Survey};
 use lifeboat_engine::source::{CaptureSink, FoundVm, HostSource as _, SinkError, VmIdentity};
-use lifeboat_hyperv::{DirectoryOptions, DirectorySource, read_disk_head, read_guardian_metadata};
+use lifeboat_guardian::read_guardian_metadata;
+use lifeboat_hyperv::{DirectoryOptions, DirectorySource, read_disk_head};
 use lifeboat_schema::{
     ArtefactKind, Class, Digest, DigestBuilder, GuardianEntry, HOST_VERSIONS, HostVersion, Time, VmRecord,
 };
