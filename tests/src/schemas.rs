@@ -23,7 +23,7 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 23] = [
+    let all: [(&'static str, Schema); 29] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
