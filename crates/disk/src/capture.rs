@@ -1,7 +1,7 @@
 //! What a backup keeps of a BitLocker volume: its head, every metadata region, and the relocated boot sectors.
 //!
 //! Enough to unlock with any key of that time, to prove that a key reaches data, and to replace destroyed copies.
-//! FVE metadata in which a clear key stands is a recovery secret: ask [`FveCapture::is_secret`].
+//! Deliberately parts nothing: FVE metadata in which a clear key stands is a recovery secret, and so is what does not parse.
 
 use lifeboat_fve as fve;
 use lifeboat_vhdx::ReadAt;
@@ -40,8 +40,6 @@ pub struct FveCapture {
     pub regions: Vec<FveRegion>,
     /// Where the relocated boot sectors lie, and up to 16 KiB of them, encrypted as they are.
     pub relocated: Option<(u64, Vec<u8>)>,
-    /// Whether a clear key stands in any good copy.
-    pub has_clear_key: bool,
 }
 
 impl FveCapture {
@@ -69,29 +67,13 @@ impl FveCapture {
                         (offset, bytes)
                     })
                     .filter(|(_, bytes)| !bytes.is_empty());
-                Ok(Self {
-                    head,
-                    regions: opened.copies().iter().map(region).collect(),
-                    relocated,
-                    has_clear_key: opened.distinct_metadata().iter().any(fve::Metadata::has_clear_key),
-                })
+                Ok(Self { head, regions: opened.copies().iter().map(region).collect(), relocated })
             }
-            Err(fve::Error::NoUsableMetadata { copies }) => Ok(Self {
-                head,
-                regions: copies.iter().map(region).collect(),
-                relocated: None,
-                has_clear_key: false,
-            }),
-            Err(_) => Ok(Self { head, regions: Vec::new(), relocated: None, has_clear_key: false }),
+            Err(fve::Error::NoUsableMetadata { copies }) => {
+                Ok(Self { head, regions: copies.iter().map(region).collect(), relocated: None })
+            }
+            Err(_) => Ok(Self { head, regions: Vec::new(), relocated: None }),
         }
-    }
-
-    /// Tells whether the regions must be kept like a recovery secret: a clear key stands in a good copy, or may stand
-    /// in a damaged one, where nobody can tell.
-    #[must_use]
-    pub fn is_secret(&self) -> bool {
-        let may_hold = |region: &FveRegion| !region.is_good() && region.bytes.iter().any(|&byte| byte != 0);
-        self.has_clear_key || self.regions.iter().any(may_hold)
     }
 
     /// Returns the first good region.

@@ -6,6 +6,8 @@
 pub mod admin;
 pub mod catalog;
 pub mod companions;
+pub mod concern;
+pub mod entry;
 pub mod explain;
 pub mod guardians;
 pub mod inventory;

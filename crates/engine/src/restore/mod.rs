@@ -12,7 +12,7 @@ mod runbook;
 mod write;
 
 pub(crate) use names::checked_path;
-pub use plan::{hypervisor_versions, plan};
+pub use plan::plan;
 pub use write::{RestoreObserver, RestoreOptions, Unobserved, restore};
 
 use std::path::PathBuf;

@@ -21,10 +21,10 @@ use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
 use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::catalog::{Catalog, CatalogError, HeldVm, Pending};
+use crate::entry::PackedEntry;
 use crate::source::HostSource;
 
 /// Tells the time; runs have no clock of their own.
@@ -154,8 +154,7 @@ pub struct SnapshotReport {
 /// One captured VM with what the catalog will know of it.
 pub(crate) struct Captured {
     pub held: HeldVm,
-    /// JSON of its body entry, a [`VmEntry`](lifeboat_schema::VmEntry) or [`CompanionEntry`](lifeboat_schema::CompanionEntry).
-    pub json: Box<RawValue>,
+    pub entry: PackedEntry,
 }
 
 /// Runs one snapshot of all sources into the vault.
@@ -180,8 +179,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan =
+    let mut plan =
         plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    plan.carry_hidden(|vm| catalog.place(&vm.key).ok().flatten());
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found + plan.companions, to_capture);
 
@@ -235,10 +235,10 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         carried.push((note, held));
     }
 
-    // Bodies: one for each owner, holding what was captured and what this run has to say.
+    // Bodies: what was captured, and what this run has to say, for each owner.
     let mut captured = outcome.captured;
-    let merged = seal::entries_of_scattered_bodies(catalog, &standing, &carried, captured.len())?;
-    let mut bodies = Vec::new();
+    let mut merged = seal::entries_of_scattered_bodies(catalog, &standing, &carried, captured.len())?;
+    let mut bodies: Vec<Digest> = Vec::new();
     let owners: Vec<OwnerId> = owners_with_vms(&start, &captured, &standing, &carried);
     let mut sealer = Sealer::new(&options.seal)?;
     for (index, owner) in owners.iter().enumerate() {
@@ -249,19 +249,16 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         let new: u64 = captured.iter().filter(|c| is_vm(&c.held)).count() as u64;
         let unchanged = standing.iter().filter(|h| is_vm(h)).count() as u64;
         let failed_here = carried.iter().filter(|(c, held)| is_vm(held) && c.why == CarriedWhy::Failed);
-        let run = RunEntry {
+        let mut run = RunEntry {
             found: new + unchanged + failed_here.count() as u64,
             captured: new,
             unchanged,
             carried: of_owner.into_iter().cloned().collect(),
             failed: if index == 0 { failed.clone() } else { Vec::new() },
         };
-        let entries = |companions: bool| -> Vec<&RawValue> {
-            let all = captured.iter().chain(&merged).filter(|c| mine(&c.held.owner));
-            all.filter(|c| c.held.is_companion() == companions).map(|c| &*c.json).collect()
-        };
-        let body = seal::BorrowedBody {
-            head: BodyHead {
+        let vms = captured.iter_mut().chain(&mut merged).filter(|c| mine(&c.held.owner)).collect();
+        for vms in seal::divide(vms) {
+            let head = BodyHead {
                 v: BODY_VERSION,
                 vault: vault.id.clone(),
                 writer: writer.id.clone(),
@@ -269,32 +266,21 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
                 kind: Kind::Snapshot,
                 class: Class::Metadata,
                 owner: owner.clone(),
-            },
-            host,
-            run,
-            vms: entries(false),
-            companions: entries(true),
-        };
-        let entry = seal::seal_body(&mut sealer, &start, owner, &body)?;
-        bodies.push((owner.clone(), entry));
+            };
+            // The owner's first body speaks for the run.
+            let run = std::mem::take(&mut run);
+            let sealed = seal::seal_body(&mut sealer, &start, head, host, run, &vms)?;
+            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes).await?;
+            observer.stored(sealed.entry.size);
+            for vm in vms {
+                vm.held.body = sealed.entry.name;
+            }
+            bodies.push(sealed.entry.name);
+            stored.push(sealed.entry);
+        }
     }
-    for (_, sealed) in &mut bodies {
-        let bytes = std::mem::take(&mut sealed.bytes);
-        let size = bytes.len() as u64;
-        vault.put_object(&writer.id, &sealed.entry.name, bytes).await?;
-        observer.stored(size);
-        stored.push(sealed.entry.clone());
-    }
-    let body_of: HashMap<&OwnerId, Digest> =
-        bodies.iter().map(|(owner, sealed)| (owner, sealed.entry.name)).collect();
-    for vm in &mut captured {
-        vm.held.body = body_of[&vm.held.owner];
-    }
-    let mut merged = merged;
     let mut moved: HashSet<String> = HashSet::new();
-    for vm in &mut merged {
-        vm.held.body = body_of[&vm.held.owner];
-        let held = &vm.held;
+    for Captured { held, .. } in &merged {
         moved.insert(held.key.clone());
         if let Some(at) = standing.iter_mut().find(|h| h.key == held.key) {
             *at = held.clone();
@@ -312,19 +298,20 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         .chain(&standing)
         .chain(carried.iter().map(|(_, held)| held))
         .collect();
-    fill_record(&mut record, &everything, &intact, &stored, bodies.iter().map(|(_, s)| s.entry.name));
+    fill_record(&mut record, &everything, &intact, &stored, bodies.into_iter());
 
     // Whoever is only noted otherwise keeps the entry that the catalog has.
-    let mut noted: Vec<(&HeldVm, Vec<u8>)> = Vec::new();
+    let mut noted: Vec<(&HeldVm, PackedEntry)> = Vec::new();
     let renoted = carried.iter().map(|(_, held)| held).chain(&freshened);
     for held in renoted.filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
             noted.push((held, entry));
         }
     }
-    let mut changed: Vec<(&HeldVm, &[u8])> = Vec::with_capacity(merged.len() + captured.len() + noted.len());
-    changed.extend(merged.iter().chain(&captured).map(|vm| (&vm.held, vm.json.get().as_bytes())));
-    changed.extend(noted.iter().map(|(held, entry)| (*held, entry.as_slice())));
+    let mut changed: Vec<(&HeldVm, &PackedEntry)> =
+        Vec::with_capacity(merged.len() + captured.len() + noted.len());
+    changed.extend(merged.iter().chain(&captured).map(|vm| (&vm.held, &vm.entry)));
+    changed.extend(noted.iter().map(|(held, entry)| (*held, entry)));
     let live_objects = record.objects.len() as u64;
     let signed = SignedRecord::sign(record, &writer.key).map_err(VaultError::from)?;
     let own = OwnRecord { name: signed.name, bytes: signed.bytes.clone() };
@@ -348,11 +335,10 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     }));
     start.findings.extend(seal::findings_of_companions(catalog, &captured, &standing)?);
     let stored_bytes = stored.iter().map(|object| object.size).sum();
-    let is_companion = |held: &HeldVm| held.is_companion();
     let companions = CompanionCounts {
         found: plan.companions,
-        captured: captured.iter().filter(|c| is_companion(&c.held)).count() as u64,
-        unchanged: standing.iter().filter(|held| is_companion(held)).count() as u64,
+        captured: captured.iter().filter(|c| c.held.is_companion()).count() as u64,
+        unchanged: standing.iter().filter(|held| held.is_companion()).count() as u64,
     };
     Ok(SnapshotReport {
         record: signed.name,
