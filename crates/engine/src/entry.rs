@@ -3,8 +3,8 @@
 //! A host of thousands of VMs has tens of megabytes of them, of which a quarter remains. Nothing leaves the
 //! machine in this form: a body holds plain JSON, which its object compresses as a whole.
 
+use lifeboat_schema::{CompanionEntry, VmEntry};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Level of the compression: entries are short and written at every capture.
@@ -13,7 +13,15 @@ const LEVEL: i32 = 1;
 /// Largest entry that is unpacked: a VM of some ten thousand files. A damaged catalog may claim any size.
 const MAX_ENTRY_BYTES: usize = 64 << 20;
 
-/// The JSON of one [`VmEntry`](lifeboat_schema::VmEntry) or [`CompanionEntry`](lifeboat_schema::CompanionEntry), compressed.
+/// What a body holds of one subject.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum BodyEntry {
+    Vm(VmEntry),
+    Companion(CompanionEntry),
+}
+
+/// The JSON of one [`VmEntry`] or [`CompanionEntry`], compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedEntry(Box<[u8]>);
 
@@ -35,8 +43,13 @@ impl PackedEntry {
         Some(json)
     }
 
-    /// The entry, or nothing where the bytes are none of this kind that this program can read.
-    pub fn parse<T: DeserializeOwned>(&self) -> Option<T> {
+    /// The entry of a VM, or nothing where the bytes are none that this program can read.
+    pub fn parse(&self) -> Option<VmEntry> {
+        serde_json::from_slice(&self.json()?).ok()
+    }
+
+    /// The entry of a companion, likewise.
+    pub fn parse_companion(&self) -> Option<CompanionEntry> {
         serde_json::from_slice(&self.json()?).ok()
     }
 }
@@ -95,7 +108,7 @@ impl EntryReader {
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_schema::{Layout, SubjectId, Time, VmEntry, VmRecord};
+    use lifeboat_schema::{Layout, SubjectId, Time, VmRecord};
 
     use super::*;
 
@@ -111,12 +124,12 @@ mod tests {
         let packed = EntryWriter::new().unwrap().pack(&entry).unwrap();
         let json = packed.json().unwrap();
         assert!(packed.as_bytes().len() < json.len() / 2);
-        assert_eq!(packed.parse::<VmEntry>().unwrap(), entry);
+        assert_eq!(packed.parse().unwrap(), entry);
         for end in 0..packed.as_bytes().len() {
             let cut = PackedEntry::from_bytes(packed.as_bytes()[..end].to_vec());
             assert_eq!(cut.json(), None, "cut to {end} bytes");
         }
-        assert_eq!(PackedEntry::from_bytes(json).parse::<VmEntry>(), None, "plain JSON is no packed entry");
+        assert_eq!(PackedEntry::from_bytes(json).parse(), None, "plain JSON is no packed entry");
         // A frame that claims more than any entry has: not even room is made for it.
         let mut large = zstd::zstd_safe::CCtx::create();
         let mut frame = Vec::with_capacity(1 << 20);

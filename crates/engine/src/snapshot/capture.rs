@@ -18,7 +18,7 @@ use super::{
     sealed_entry,
 };
 use crate::catalog::HeldVm;
-use crate::entry::EntryWriter;
+use crate::entry::{BodyEntry, EntryWriter};
 use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity, remember, watched_of};
 
 /// What the workers share.
@@ -339,8 +339,9 @@ impl<'a> Worker<'a> {
                 number += 1;
                 continue;
             }
-            let captured = finish(self.drafts.swap_remove(number), &self.names, &mut self.entries)?;
-            self.captured.push(captured);
+            let (held, entry) = finish(self.drafts.swap_remove(number), &self.names);
+            let entry = self.entries.pack(&entry).map_err(no_context)?;
+            self.captured.push(Captured { held, entry });
         }
         Ok(())
     }
@@ -367,12 +368,8 @@ fn lent_parts(entry: &VmEntry) -> HashMap<(Class, Digest, u64), PartEntry> {
     lent
 }
 
-/// Gives every part its bundle's name, and packs the entry.
-fn finish(
-    draft: VmDraft,
-    names: &[Option<Digest>],
-    entries: &mut EntryWriter,
-) -> Result<Captured, SnapshotError> {
+/// Gives every part its bundle's name.
+fn finish(draft: VmDraft, names: &[Option<Digest>]) -> (HeldVm, BodyEntry) {
     let VmDraft { mut held, captured, record, artefacts } = draft;
     let artefacts: Vec<ArtefactEntry> = artefacts
         .into_iter()
@@ -404,12 +401,12 @@ fn finish(
     held.bundles.dedup();
     let subject = held.subject.clone();
     let entry = match record {
-        Described::Vm(vm) => entries.pack(&VmEntry { subject, captured, vm: *vm, artefacts }),
+        Described::Vm(vm) => BodyEntry::Vm(VmEntry { subject, captured, vm: *vm, artefacts }),
         Described::Companion(companion) => {
-            entries.pack(&CompanionEntry { subject, captured, companion: *companion, artefacts })
+            BodyEntry::Companion(CompanionEntry { subject, captured, companion: *companion, artefacts })
         }
     };
-    Ok(Captured { held, entry: entry.map_err(no_context)? })
+    (held, entry)
 }
 
 struct Current {

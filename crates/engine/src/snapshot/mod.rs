@@ -335,11 +335,10 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     }));
     start.findings.extend(seal::findings_of_companions(catalog, &captured, &standing)?);
     let stored_bytes = stored.iter().map(|object| object.size).sum();
-    let is_companion = |held: &HeldVm| held.is_companion();
     let companions = CompanionCounts {
         found: plan.companions,
-        captured: captured.iter().filter(|c| is_companion(&c.held)).count() as u64,
-        unchanged: standing.iter().filter(|held| is_companion(held)).count() as u64,
+        captured: captured.iter().filter(|c| c.held.is_companion()).count() as u64,
+        unchanged: standing.iter().filter(|held| held.is_companion()).count() as u64,
     };
     Ok(SnapshotReport {
         record: signed.name,

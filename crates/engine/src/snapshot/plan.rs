@@ -309,7 +309,7 @@ pub(super) fn previous_entries(
     for (key, victims) in reusable {
         let entry = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
         // An entry of an older program that cannot be read lends nothing.
-        let Some(mut entry) = entry.and_then(|entry| entry.parse::<VmEntry>()) else {
+        let Some(mut entry) = entry.and_then(|entry| entry.parse()) else {
             continue;
         };
         for artefact in &mut entry.artefacts {

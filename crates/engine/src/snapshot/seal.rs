@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use lifeboat_schema::{
-    BodyHead, CarriedVm, Class, CompanionEntry, Content, Digest, Finding, RunEntry, SnapshotBody, VmEntry,
-};
+use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, Finding, RunEntry, SnapshotBody};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
 
@@ -47,47 +45,45 @@ pub(super) fn seal_body(
     vms: &[&mut Captured],
 ) -> Result<Sealed, SnapshotError> {
     let owner = head.owner.clone();
-    let json = body_json(head, host, run, vms.iter().map(|vm| (vm.held.is_companion(), &vm.entry)))?;
+    let of = |companions: bool| {
+        vms.iter().filter(move |vm| vm.held.is_companion() == companions).map(|vm| &vm.entry)
+    };
+    let json = body_json(head, host, run, of(false), of(true))?;
     let recipients = recipients_of(&start.policy, &owner, Class::Metadata)?;
     let sealed = sealer.seal_body(&recipients, &json)?;
     Ok(sealed_entry(sealed, Content::Body, Class::Metadata, &owner, &start.policy))
 }
 
-/// JSON of a [`SnapshotBody`] whose VMs are encoded already, as they were when they were captured.
+/// JSON of a [`SnapshotBody`] whose VMs and companions are encoded already, as they were when they were captured.
 fn body_json<'a>(
     head: BodyHead,
     host: &str,
     run: RunEntry,
-    entries: impl Iterator<Item = (bool, &'a PackedEntry)> + Clone,
+    vms: impl Iterator<Item = &'a PackedEntry> + Clone,
+    companions: impl Iterator<Item = &'a PackedEntry> + Clone,
 ) -> Result<Vec<u8>, SnapshotError> {
     let fault = |what: &str| SnapshotError::Fault(what.to_owned());
-    let sizes = entries.clone().map(|(_, entry)| EntryReader::json_bytes(entry).unwrap_or(0) + 1);
+    let sizes =
+        vms.clone().chain(companions.clone()).map(|entry| EntryReader::json_bytes(entry).unwrap_or(0) + 1);
     // In one piece from the start: it would stand there twice while it grows.
     let mut json = Vec::with_capacity(sizes.sum::<usize>() + BODY_ROOM_BYTES);
     let empty = SnapshotBody { head, host: host.to_owned(), run, vms: Vec::new(), companions: Vec::new() };
     serde_json::to_writer(&mut json, &empty).expect("bodies have only string keys");
-    // The list of VMs comes last, as a test shows: it is opened again, and that of companions follows.
+    // The entries go between the brackets, which a test shows to be the last but one; companions follow, if there are any.
     const END: &[u8] = b"]}";
     json.truncate(json.len() - END.len());
     let mut reader = EntryReader::new().ok_or_else(|| fault("zstd has no memory"))?;
-    let mut list = |json: &mut Vec<u8>, companions: bool| {
-        let listed = entries.clone().filter(|(is_companion, _)| *is_companion == companions);
-        for (number, (_, entry)) in listed.enumerate() {
-            if number > 0 {
-                json.push(b',');
-            }
-            let read = reader.append(entry, json);
-            read.ok_or_else(|| fault("an entry that was packed cannot be unpacked"))?;
-        }
-        json.push(b']');
-        Ok::<_, SnapshotError>(())
+    let mut append = |json: &mut Vec<u8>, before: &[u8], entry| {
+        json.extend_from_slice(before);
+        reader.append(entry, json).ok_or_else(|| fault("an entry that was packed cannot be unpacked"))
     };
-    list(&mut json, false)?;
-    if entries.clone().any(|(is_companion, _)| is_companion) {
-        json.extend_from_slice(br#","companions":["#);
-        list(&mut json, true)?;
+    for (number, entry) in vms.enumerate() {
+        append(&mut json, if number > 0 { b"," } else { b"" }, entry)?;
     }
-    json.push(b'}');
+    for (number, entry) in companions.enumerate() {
+        append(&mut json, if number > 0 { b"," } else { b"],\"companions\":[" }, entry)?;
+    }
+    json.extend_from_slice(END);
     Ok(json)
 }
 
@@ -116,10 +112,8 @@ pub(super) fn entries_of_scattered_bodies(
     for vm in held.into_iter().filter(|vm| scattered.contains(&vm.body)) {
         let Some(entry) = catalog.entry(&vm.key)? else { continue };
         // An entry that this program cannot read stays in its old body.
-        let is_read = match vm.is_companion() {
-            true => entry.parse::<CompanionEntry>().is_some(),
-            false => entry.parse::<VmEntry>().is_some(),
-        };
+        let is_read =
+            if vm.is_companion() { entry.parse_companion().is_some() } else { entry.parse().is_some() };
         if is_read {
             merged.push(Captured { held: vm.clone(), entry });
         }
@@ -134,24 +128,21 @@ pub(super) fn findings_of_companions(
     captured: &[Captured],
     standing: &[HeldVm],
 ) -> Result<Vec<Finding>, SnapshotError> {
-    let mut findings = Vec::new();
-    let mut take = |entry: &PackedEntry| {
-        if let Some(entry) = entry.parse::<CompanionEntry>() {
-            findings.extend(entry.companion.findings);
-        }
-    };
-    captured.iter().filter(|one| one.held.is_companion()).for_each(|one| take(&one.entry));
+    let mut entries: Vec<PackedEntry> =
+        captured.iter().filter(|one| one.held.is_companion()).map(|one| one.entry.clone()).collect();
     for held in standing.iter().filter(|held| held.is_companion()) {
-        if let Some(entry) = catalog.entry(&held.key)? {
-            take(&entry);
-        }
+        entries.extend(catalog.entry(&held.key)?);
     }
-    Ok(findings)
+    let read = entries.iter().filter_map(PackedEntry::parse_companion);
+    Ok(read.flat_map(|entry| entry.companion.findings).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_schema::{Kind, Layout, SubjectId, Time, VaultId, VmEntry, VmRecord};
+    use lifeboat_schema::{
+        CompanionEntry, CompanionKind, CompanionRecord, Kind, Layout, SubjectId, Time, VaultId, VmEntry,
+        VmRecord,
+    };
 
     use super::*;
     use crate::entry::EntryWriter;
@@ -165,6 +156,28 @@ mod tests {
         };
         entry.vm.remarks = vec!["r".repeat(remark_bytes)];
         entry
+    }
+
+    fn companion(number: u8) -> CompanionEntry {
+        CompanionEntry {
+            subject: SubjectId::random([number; 10]),
+            captured: Time::from_unix_seconds(1_700_000_000),
+            companion: CompanionRecord {
+                id: format!("companion/pdk/{number}"),
+                kind: CompanionKind::ShieldingData,
+                name: number.to_string(),
+                place: "a place".to_owned(),
+                private_key: false,
+                certificates: Vec::new(),
+                addressed_to: None,
+                vms: Vec::new(),
+                needs: Vec::new(),
+                disk: None,
+                findings: Vec::new(),
+                remarks: Vec::new(),
+            },
+            artefacts: Vec::new(),
+        }
     }
 
     fn pack(entry: &VmEntry) -> PackedEntry {
@@ -186,26 +199,16 @@ mod tests {
         for count in [0, 1, 3] {
             let vms: Vec<VmEntry> = (0..count).map(|number| vm(&format!("VM {number}"), 10)).collect();
             let packed: Vec<PackedEntry> = vms.iter().map(pack).collect();
-            // A companion's entry may be anything here: it is only spliced in.
-            let companion = pack(&vm("a companion", 10));
-            for companions in 0..3 {
-                // They come in any order.
-                let entries = std::iter::repeat_n((true, &companion), companions)
-                    .chain(packed.iter().map(|entry| (false, entry)));
-                let json = body_json(head.clone(), "hv01", run.clone(), entries).unwrap();
-                let document = SnapshotBody {
-                    head: head.clone(),
-                    host: "hv01".to_owned(),
-                    run: run.clone(),
-                    vms: vms.clone(),
-                    companions: Vec::new(),
-                };
-                let mut document = serde_json::to_value(&document).unwrap();
-                if companions > 0 {
-                    let entry = serde_json::to_value(vm("a companion", 10)).unwrap();
-                    document["companions"] = vec![entry; companions].into();
-                }
-                assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), document);
+            for beside in [0, 1, 2] {
+                let companions: Vec<CompanionEntry> = (0..beside).map(companion).collect();
+                let mut writer = EntryWriter::new().unwrap();
+                let others: Vec<PackedEntry> =
+                    companions.iter().map(|one| writer.pack(one).unwrap()).collect();
+                let json =
+                    body_json(head.clone(), "hv01", run.clone(), packed.iter(), others.iter()).unwrap();
+                let (head, run, vms) = (head.clone(), run.clone(), vms.clone());
+                let document = SnapshotBody { head, host: "hv01".to_owned(), run, vms, companions };
+                assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&document).unwrap());
             }
         }
     }
