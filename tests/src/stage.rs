@@ -389,8 +389,11 @@ pub async fn restore_all_of(
     let chosen: Vec<_> =
         by_vm(found).into_iter().map(|vm| (vm.newest, "it is the newest".to_owned())).collect();
     let options = RestoreOptions { to: to.to_owned(), threads: 1, given: restore::Circumstances::default() };
-    let vms = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
-    Ok(RestoredAll { vms, findings })
+    let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
+    match restored.failures.into_iter().next() {
+        Some(failure) => Err(failure.error),
+        None => Ok(RestoredAll { vms: restored.vms, findings }),
+    }
 }
 
 /// Terms of a writer of snapshots.

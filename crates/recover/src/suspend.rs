@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use lifeboat_disk::{ReadAt, VirtualDisk};
+use lifeboat_disk::{Encryption, ReadAt, VirtualDisk};
 use lifeboat_fve::{FileTime, Guid, Key256};
 use lifeboat_vhdx::{NewDiskIds, NewDiskKind, ParentLocator, VhdxOptions, VhdxReader, VhdxWriter};
 
@@ -68,6 +68,11 @@ pub fn suspend_to<F: ReadAt + Sync>(
     if metadata.has_clear_key() {
         return Err(not_suspendable(
             "protection is suspended already: the disk boots without asking as it is",
+        ));
+    }
+    if locked.volume.encryption != Encryption::BitLocker {
+        return Err(not_suspendable(
+            "the first sector of the volume is destroyed: Windows would not know it again",
         ));
     }
     let copy = metadata.suspended(vmk, &options.clear_key, options.protector, options.now)?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use lifeboat_engine::inventory::{Found, Inventory, by_vm, choose, matches};
 use lifeboat_engine::restore::{
-    Circumstances, RestoreObserver, RestoreOptions, choose_for, plan, plan_without_capture, restore,
-    vms_of_disks,
+    Circumstances, RestoreFailure, RestoreObserver, RestoreOptions, choose_for, plan, plan_without_capture,
+    restore, vms_of_disks,
 };
 use lifeboat_schema::{
     Exit, Finding, Grade, PlanVerdict, RestorePlan, RestoreReport, Role, Severity, Time, Verdict,
@@ -147,7 +147,9 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     let bar = Bar(output::progress("Restoring"));
     let restored = restore(&kit.vault, &chosen, &identities, &options, &bar).await;
     bar.0.finish_and_clear();
-    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored?, findings };
+    let restored = restored?;
+    findings.extend(restored.failures.iter().map(not_restored));
+    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored.vms, findings };
     if context.json {
         output::json(&report);
     } else {
@@ -253,6 +255,18 @@ fn vm_of_disks(found: &[Found], given: &Circumstances) -> Result<String, CliErro
             Err(CliError::usage(format!("these disks are of several VMs; name one: {}", several.join(", "))))
         }
     }
+}
+
+/// VMs that stayed away while others came back.
+fn not_restored(failure: &RestoreFailure) -> Finding {
+    let names: Vec<String> = failure.vms.iter().map(|(name, id)| format!("{name} ({id})")).collect();
+    Finding::new(
+        Severity::Damage,
+        "not-restored",
+        names.join(", "),
+        failure.error.to_string(),
+        "the others are restored; for these name an older time with `lifeboat restore VM --at`, which `lifeboat snapshots` lists, or bring the object back from a mirror",
+    )
 }
 
 struct Bar(ProgressBar);

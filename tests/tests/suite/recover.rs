@@ -623,6 +623,9 @@ fn an_interrupt_leaves_a_part_that_the_next_run_finishes() {
         return;
     }
     assert_eq!(status.code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert!(said.contains("the same command goes on"), "{said}");
     assert!(!folder.path().join("plain.raw").exists());
     let report = lifeboat(folder.path(), &[&arguments[..], &["--json"]].concat()).ends(0).json();
     assert!(report["written"]["resumed_bytes"].as_u64().expect("a number") > 0, "{report}");

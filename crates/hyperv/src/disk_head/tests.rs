@@ -160,6 +160,7 @@ fn metadata_inside_another_piece_is_hidden() {
             bytes: vec![3; 65536],
         }],
         relocated: Some((60_000, vec![4; 8192])),
+        unreadable: Vec::new(),
     };
     pieces.take_bitlocker(0, capture);
     let shown: Vec<_> =

@@ -6,8 +6,8 @@ use lifeboat_disk::{ImageFile, ParentSearch, ReadAt};
 use lifeboat_fve::fixtures::{CopyDamage, Damage, FormattedVolume, ProtectorOptions, VolumeOptions};
 use lifeboat_fve::{Credential, FileTime, Guid, Key256, VolumeState};
 use lifeboat_recover::{
-    KeyProof, LockedVolume, Opened, PlainSource, PlainVolume, RecoverError, SourceDisk, SuspendOptions,
-    SuspendReport, Unobserved, open_volume, partial_path, suspend_to,
+    CapturedMetadata, KeyProof, LockedVolume, Opened, PlainSource, PlainVolume, RecoverError, SourceDisk,
+    SuspendOptions, SuspendReport, Unobserved, open_volume, partial_path, suspend_to,
 };
 use lifeboat_vhdx::SparseImage;
 
@@ -155,4 +155,35 @@ fn a_copy_is_gone_on_with_and_damaged_copies_are_replaced() {
     let report = suspend(&disk, &volume, &output).unwrap();
     assert!(report.copied.is_some_and(|copied| copied.resumed_bytes > 0));
     check(&output, &disk, &volume, &expected);
+}
+
+#[test]
+fn metadata_that_the_disk_does_not_have_makes_no_overlay() {
+    let plain = lifeboat_fve::fixtures::ntfs_plaintext(VOLUME_BYTES, 512, 6);
+    let volume =
+        VolumeOptions { damage: vec![Damage::BootSector], ..VolumeOptions::default() }.format(plain.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume.img");
+    std::fs::write(&path, &volume.image).unwrap();
+    let source = SourceDisk::open(&path, &ParentSearch::default()).unwrap();
+    let entry = &source.layout.volumes[0];
+    let found = CapturedMetadata::search(&source, entry, |_| {});
+    let locked = LockedVolume::open(&source, 0, entry, Some(&found)).unwrap();
+    let opened = open_volume(&locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap();
+    let output = folder.path().join("out.img");
+    let result = suspend_to(&locked, &opened, &options(&output, 1), &AtomicBool::new(false), &Unobserved);
+    assert!(matches!(result, Err(RecoverError::NotSuspendable { .. })), "{result:?}");
+    // Through captured metadata of another time there is no key for the protectors of today.
+    let first = VolumeOptions::default().format(plain.clone());
+    let second = first.next_generation(vec![ProtectorOptions::recovery_password()], 33, true);
+    std::fs::write(&path, &second.image).unwrap();
+    let source = SourceDisk::open(&path, &ParentSearch::default()).unwrap();
+    let locked = LockedVolume::open(&source, 0, &source.layout.volumes[0], None).unwrap();
+    let generations =
+        CapturedMetadata { head: Vec::new(), regions: vec![first.metadata_region.clone().into()] }
+            .generations();
+    let opened = open_volume(&locked, &[credential(&first.secrets[0].1)], &[], &generations).unwrap();
+    let result = suspend_to(&locked, &opened, &options(&output, 1), &AtomicBool::new(false), &Unobserved);
+    assert_eq!(opened.vmk().is_none(), result.is_err(), "{result:?}");
+    assert_eq!(opened.vmk().is_none(), !output.exists());
 }
