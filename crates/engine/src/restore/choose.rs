@@ -31,7 +31,7 @@ impl Rule {
                 "its BitLocker metadata is byte for byte that of the disk: vTPM state and disk are of one time"
             }
             Self::NearestWithSameTpm => {
-                "no snapshot has the disk's very BitLocker metadata, and of those with the same TPM protector its is the nearest in time"
+                "no snapshot that can be used has the disk's very BitLocker metadata, and of those with the same TPM protector its is the nearest in time"
             }
             Self::NewestWithDisk => {
                 "it is the newest that holds this disk; no snapshot has a TPM protector of the disk"
@@ -52,15 +52,14 @@ pub fn choose_for(found: &[Found], circumstances: &Circumstances) -> Option<(Fou
     let captures = captures(found);
     let heads: Vec<&DiskHeadEntry> =
         circumstances.disks.iter().filter_map(|disk| disk.head.as_deref().ok()).collect();
-    if let Some(chosen) = by_disk(&captures, &heads) {
+    let is_free = |found: &&Found| decide(&facts::facts(&found.entry, circumstances)).obstacles.is_empty();
+    let free: Vec<Found> = captures.iter().filter(is_free).cloned().collect();
+    // A capture that cannot be used fits no disk, unless there is no other.
+    if let Some(chosen) = by_disk(&free, &heads).or_else(|| by_disk(&captures, &heads)) {
         return Some(chosen);
     }
-    let is_free = |found: &&Found| {
-        let facts = facts::facts(&found.entry, circumstances);
-        decide(&facts).obstacles.is_empty()
-    };
     let newest = captures.first()?;
-    match captures.iter().find(is_free) {
+    match free.first() {
         Some(free) if free.entry.captured == newest.entry.captured => Some((free.clone(), Rule::Newest)),
         Some(free) => Some((free.clone(), Rule::NewestWithoutObstacle)),
         None => Some((newest.clone(), Rule::NewestOfAll)),

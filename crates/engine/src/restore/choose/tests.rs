@@ -44,7 +44,12 @@ fn equal_metadata_in_several_captures_takes_the_newest_of_them() {
     let mut all = history();
     all.push(shielded(2_500, head("a", "two", "tpm-1", 1_900)));
     assert_eq!(chosen(&all, &with(&[head("a", "two", "tpm-1", 1_900)])), (2_500, Rule::SameMetadata));
-    // A second disk of the VM that fits worse is what counts.
+    // One that is torn fits nothing while there is another.
+    Arc::make_mut(&mut all[3].entry).vm.pairing = Pairing::Torn;
+    assert_eq!(chosen(&all, &with(&[head("a", "two", "tpm-1", 1_900)])), (2_000, Rule::SameMetadata));
+    Arc::make_mut(&mut all[1].entry).vm.pairing = Pairing::Torn;
+    let near = chosen(&all, &with(&[head("a", "two", "tpm-1", 1_900)]));
+    assert_eq!(near, (1_000, Rule::NearestWithSameTpm));
     assert_eq!(vms_of_disks(&all, &with(&[head("a", "x", "y", 0)])), ["0a1b"]);
     assert!(vms_of_disks(&all, &with(&[head("b", "x", "y", 0)])).is_empty());
 }
