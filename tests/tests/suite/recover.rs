@@ -1,5 +1,7 @@
 //! `lifeboat disk inspect` and `lifeboat recover`: real BitLocker images with known answers, and disks made here.
 
+mod vault;
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use lifeboat_fve::{Credential, ExternalKey, ProtectionType};
-use lifeboat_recover::{OpenedDisk, plan};
+use lifeboat_recover::OpenedDisk;
 use lifeboat_schema::Exit;
 
 use super::keys::{self, Keys, ask, yes};
@@ -17,7 +17,7 @@ use crate::output;
 pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError> {
     output::note("Nothing here writes to the disks. Leave at any question with Ctrl-D or Ctrl-C.");
     output::note("");
-    show::plan(&plan(work.disks, &work.locked, &[]));
+    show::plan(&work.planned(&[]));
     output::findings(&work.findings());
     work.refuse_without_bitlocker()?;
     let mut walk = Walk { work, typed: arguments.clone() };
@@ -267,6 +267,7 @@ fn command(arguments: &Recover) -> String {
     };
     let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     flag("--volume", arguments.volume.clone());
+    flag("--vm", arguments.vm.clone());
     flag("--extract", arguments.extract.clone());
     flag("--to", shown(&arguments.to));
     flag("--read-back", shown(&arguments.read_back));
