@@ -125,6 +125,7 @@ impl From<RecoverError> for CliError {
             RecoverError::Exists { .. }
             | RecoverError::IsSource { .. }
             | RecoverError::Busy { .. }
+            | RecoverError::NotSuspendable { .. }
             | RecoverError::NoRoom { .. }
             | RecoverError::OtherPartial { .. }
             | RecoverError::NoSuchPath { .. }

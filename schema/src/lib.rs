@@ -44,7 +44,7 @@ pub use policy::{
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,
-    RecoverWay, RecoveredVolume, VolumeEntry, WayKind, WayStanding, WrittenOutput,
+    RecoverWay, RecoveredVolume, SuspendedOverlay, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
     CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
@@ -52,4 +52,7 @@ pub use report::{
     VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
-pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};
+pub use vm::{
+    CheckpointEntry, DISK_NOT_FOUND, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord,
+    VtpmSight,
+};

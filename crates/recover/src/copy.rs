@@ -99,6 +99,17 @@ pub fn decrypt_to(
     cancel: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<DecryptReport, RecoverError> {
+    copy_to(source, options, &[], cancel, observer)
+}
+
+/// Writes a plain source to a file, with other bytes at the places of `patches`.
+pub(crate) fn copy_to(
+    source: &dyn PlainSource,
+    options: &DecryptOptions,
+    patches: &[(u64, &[u8])],
+    cancel: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<DecryptReport, RecoverError> {
     let output = &options.output;
     let (partial, journal_path) = (partial_path(output), journal_path(output));
     for path in [output, &partial, &journal_path] {
@@ -111,7 +122,11 @@ pub fn decrypt_to(
         OutputKind::Raw => "raw",
         OutputKind::Vhdx => "vhdx",
     };
-    let form = if options.skip_unallocated { "allocated" } else { "all" };
+    let form = match (patches, options.skip_unallocated) {
+        ([_, ..], _) => "patched",
+        ([], true) => "allocated",
+        ([], false) => "all",
+    };
     let purpose = format!("{kind} {form} {}", hex(&source.fingerprint()));
     if options.check_space && !is_taken(&partial) {
         check_space(source.copied_bytes(options.skip_unallocated), source, options)?;
@@ -144,6 +159,10 @@ pub fn decrypt_to(
     let missing = copy.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut ranges = missing.ranges;
     ranges.sort_by_key(|range| range.start);
+    // After all else, so that a segment that the journal calls complete has the bytes of the source.
+    for (offset, bytes) in patches {
+        target.overwrite(*offset, bytes, &journal)?;
+    }
     let file_bytes = target.finish(journal)?;
     Ok(DecryptReport {
         plain_bytes: size,

@@ -82,6 +82,12 @@ pub enum RecoverError {
         /// What is wrong.
         source: lifeboat_vhdx::VhdxWriteError,
     },
+    /// There can be no overlay in which BitLocker is suspended.
+    #[error("no overlay can be written: {why}")]
+    NotSuspendable {
+        /// Why.
+        why: String,
+    },
     /// A person stopped it.
     #[error("interrupted; what is complete stays in {}, and the same command goes on from there", partial.display())]
     Interrupted {

@@ -11,8 +11,7 @@ use crate::source::LockedVolume;
 use crate::unlock::Opened;
 
 /// Returns the recovery passwords and external keys that an opened volume gives back.
-#[must_use]
-pub fn recovered_keys<F: ReadAt>(volume: &LockedVolume<'_, F>, opened: &Opened) -> Vec<Credential> {
+pub(crate) fn recovered_keys<F: ReadAt>(volume: &LockedVolume<'_, F>, opened: &Opened) -> Vec<Credential> {
     let Some(vmk) = opened.vmk() else { return Vec::new() };
     volume
         .metadata_of(opened)

@@ -7,6 +7,7 @@ use lifeboat_disk::{
     VolumeReader, open_disk,
 };
 use lifeboat_fve as fve;
+use zeroize::Zeroizing;
 
 use crate::unlock::Opened;
 
@@ -90,6 +91,19 @@ const SEARCH_BYTES: usize = 1 << 20;
 /// Different metadata regions that a search keeps: three copies, and some that differ.
 const MAX_FOUND_REGIONS: usize = 12;
 
+/// Fills a buffer; pages that cannot be read are zeros.
+fn read_around<D: ReadAt>(reader: &VolumeReader<D>, offset: u64, buffer: &mut [u8]) {
+    const PAGE_BYTES: usize = 4096;
+    if ReadAt::read_exact_at(reader, offset, buffer).is_ok() {
+        return;
+    }
+    for (page, start) in buffer.chunks_mut(PAGE_BYTES).zip((offset..).step_by(PAGE_BYTES)) {
+        if ReadAt::read_exact_at(reader, start, page).is_err() {
+            page.fill(0);
+        }
+    }
+}
+
 /// Makes the first sector that metadata of Windows 7 and later belongs to, for a volume that lost its own.
 fn head_for(metadata: &fve::Metadata) -> Vec<u8> {
     const METADATA_PLACES: usize = 160;
@@ -107,12 +121,12 @@ fn head_for(metadata: &fve::Metadata) -> Vec<u8> {
 }
 
 /// Metadata of a volume from elsewhere: a capture in a backup replaces destroyed copies on the disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct CapturedMetadata {
     /// The first sector of the volume, when known.
     pub head: Vec<u8>,
-    /// Metadata regions, of one or more generations, the best first.
-    pub regions: Vec<Vec<u8>>,
+    /// Metadata regions, of one or more generations, the best first. A clear key may stand in one: they are wiped.
+    pub regions: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl CapturedMetadata {
@@ -120,7 +134,10 @@ impl CapturedMetadata {
     #[must_use]
     pub fn of(capture: &FveCapture) -> Self {
         let regions = capture.regions.iter().filter(|region| region.is_good());
-        Self { head: capture.head.clone(), regions: regions.map(|region| region.bytes.clone()).collect() }
+        Self {
+            head: capture.head.clone(),
+            regions: regions.map(|region| Zeroizing::new(region.bytes.clone())).collect(),
+        }
     }
 
     /// Searches a volume for metadata copies, for one whose first sector is destroyed: reads until three places with
@@ -135,10 +152,12 @@ impl CapturedMetadata {
         let size = ReadAt::size_bytes(&reader);
         let (mut found, mut places) = (Self::default(), 0);
         for start in (0..size).step_by(SEARCH_BYTES) {
-            let bytes = reader.read_up_to(start, SEARCH_BYTES).unwrap_or_default();
+            let length = (size - start).min(SEARCH_BYTES as u64);
+            let mut bytes = vec![0; length as usize];
+            read_around(&reader, start, &mut bytes);
             for place in fve::find_metadata(start, &bytes) {
                 let region = reader.read_up_to(place, fve::layout::METADATA_REGION_BYTES as usize);
-                let Ok(region) = region else { continue };
+                let Ok(region) = region.map(Zeroizing::new) else { continue };
                 if fve::Metadata::parse(&region).is_ok_and(|metadata| metadata.is_at(place)) {
                     places += 1;
                     if !found.regions.contains(&region) && found.regions.len() < MAX_FOUND_REGIONS {
@@ -146,7 +165,7 @@ impl CapturedMetadata {
                     }
                 }
             }
-            advanced(bytes.len() as u64);
+            advanced(length);
             if places >= fve::layout::METADATA_COPIES {
                 break;
             }

@@ -29,7 +29,9 @@ impl OutputKind {
     #[must_use]
     pub fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("vhdx") => Self::Vhdx,
+            Some(extension) if ["vhdx", "avhdx"].iter().any(|one| extension.eq_ignore_ascii_case(one)) => {
+                Self::Vhdx
+            }
             _ => Self::Raw,
         }
     }
@@ -91,9 +93,17 @@ struct Vhdx {
 }
 
 /// Port of the writer: notes where it writes, and writes only at the end.
-struct Port {
+pub(crate) struct Port {
     file: File,
     state: Arc<PortState>,
+}
+
+impl Port {
+    /// Makes a port that writes at once.
+    pub(crate) fn direct(file: File) -> Self {
+        let state = PortState { is_finishing: AtomicBool::new(true), ..PortState::default() };
+        Self { file, state: Arc::new(state) }
+    }
 }
 
 #[derive(Default)]
@@ -136,7 +146,7 @@ impl Vhdx {
 }
 
 /// The three ids of a VHDX.
-fn disk_ids(bytes: &[u8; 48]) -> NewDiskIds {
+pub(crate) fn disk_ids(bytes: &[u8; 48]) -> NewDiskIds {
     let id = |number: usize| {
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[number * 16..number * 16 + 16]);
@@ -210,8 +220,17 @@ impl Target {
         self.vhdx.as_ref().map(|vhdx| vhdx.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes plain bytes, pages of zeros left out.
+    /// Writes plain bytes, pages of zeros left out where nothing was written before.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8], journal: &Journal) -> Result<(), RecoverError> {
+        self.put(offset, bytes, journal, self.is_resumed)
+    }
+
+    /// Writes plain bytes over others.
+    pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8], journal: &Journal) -> Result<(), RecoverError> {
+        self.put(offset, bytes, journal, true)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8], journal: &Journal, clears: bool) -> Result<(), RecoverError> {
         let mut start = 0;
         while start < bytes.len() {
             let page_end = |at: usize| (at + PAGE_BYTES).min(bytes.len());
@@ -224,7 +243,7 @@ impl Target {
             let at = offset + start as u64;
             if !run_is_empty {
                 self.write_run(at, &bytes[start..end], journal)?;
-            } else if self.is_resumed {
+            } else if clears {
                 self.clear_run(at, end - start)?;
             }
             start = end;
@@ -338,7 +357,7 @@ fn clear(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-fn vhdx_error(path: &Path) -> impl FnOnce(VhdxWriteError) -> RecoverError {
+pub(crate) fn vhdx_error(path: &Path) -> impl FnOnce(VhdxWriteError) -> RecoverError {
     let path = path.to_owned();
     move |source| RecoverError::Vhdx { path, source }
 }

@@ -11,7 +11,7 @@ mod plan;
 mod runbook;
 mod write;
 
-pub use plan::{hypervisor_versions, plan};
+pub use plan::plan;
 pub use write::{RestoreObserver, RestoreOptions, Unobserved, restore};
 
 use std::path::PathBuf;

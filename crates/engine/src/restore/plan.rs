@@ -1,22 +1,20 @@
 //! What a restore will do, said before anything is done; each statement with its grade.
 
-use lifeboat_schema::{Grade, IdentityNeed, Pairing, PlannedFile, RestorePlan, Role, Statement, VmRecord};
+use lifeboat_schema::{
+    Grade, IdentityNeed, Pairing, PlannedFile, RestorePlan, Role, Severity, Statement, VmRecord, VtpmSight,
+};
 
+use crate::concern::{concerns, why_not_known};
 use crate::inventory::Found;
 
-/// The first Windows versions that run a configuration version; later ones run it too, as far as documented.
-///
-/// Only what the public table of configuration versions says; others are unknown here.
-pub fn hypervisor_versions(version: &str) -> Option<&'static str> {
-    Some(match version {
-        "8.0" => "Windows Server 2016 and later",
-        "9.0" => "Windows Server 2019 and later",
-        "10.0" => "Windows Server 2022 and later",
-        "11.0" => "Windows 11 22H2 and later",
-        "12.0" => "Windows Server 2025 or Windows 11 24H2 and later",
-        _ => return None,
-    })
-}
+/// Concerns of which a plan speaks in its own words.
+const SAID_OTHERWISE: [&str; 5] = [
+    "vtpm-state-not-seen",
+    "vtpm-state-not-known",
+    "key-protector-mixed",
+    "key-protector-missing",
+    "key-protector-torn",
+];
 
 /// The plan for one chosen snapshot. `restore_identity` says whether one was given.
 pub fn plan(found: &Found, chosen_because: &str, restore_identity: bool) -> RestorePlan {
@@ -92,12 +90,24 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
             ),
         );
     }
-    let has_vtpm_in_guest_state = vm.guest_state.as_ref().is_some_and(|state| state.vtpm);
-    match vm.pairing {
-        Pairing::None if has_vtpm_in_guest_state => say(
+    match vm.vtpm_sight() {
+        VtpmSight::Captured => {}
+        VtpmSight::InGuestState => say(
             Grade::Known,
             "The vTPM state lies in the guest state (VMGS), which must be restored with the disks; whether a VM key protector opens it is not known.".into(),
         ),
+        VtpmSight::NotSeen => say(
+            Grade::UnknownHere,
+            "Where its vTPM state is: the VM has a vTPM, and no captured file shows any. All files are restored as they were; have the recovery passwords of its disks at hand.".into(),
+        ),
+        VtpmSight::NotKnown => say(
+            Grade::UnknownHere,
+            format!("Whether it has vTPM state: {}. Have the recovery passwords of its disks at hand.", why_not_known(vm)),
+        ),
+        VtpmSight::Off => say(Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".into()),
+        VtpmSight::NoSign => say(Grade::Likely, "The VM has no vTPM: everything was read, and nothing speaks of one.".into()),
+    }
+    match vm.pairing {
         Pairing::CapturedTogether => say(
             Grade::Known,
             "VM key protector and vTPM state come from one copy of one file.".into(),
@@ -118,7 +128,15 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
             Grade::Known,
             "VM key protector and vTPM state come from one copy of one file, and a key opened the VM key protector.".into(),
         ),
-        Pairing::None => say(Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".into()),
+        Pairing::None => {}
+    }
+    for concern in concerns(vm).into_iter().filter(|concern| concern.severity > Severity::Note) {
+        if !SAID_OTHERWISE.contains(&concern.code.as_str()) {
+            say(Grade::Known, format!("{}; {}.", concern.what, concern.next));
+        }
+    }
+    for remark in &vm.remarks {
+        say(Grade::Known, format!("Remarked when it was captured: {remark}."));
     }
     if vm.key_protector.is_some() {
         say(
@@ -131,18 +149,17 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
         );
     }
     match vm.configuration_version.as_deref() {
-        Some(version) => match hypervisor_versions(version) {
-            Some(hosts) => say(
-                Grade::Likely,
-                format!(
-                    "Configuration version {version} runs on {hosts}; Compare-VM on the target tells for certain."
-                ),
+        Some(version) if vm.runs_on.is_empty() => say(
+            Grade::UnknownHere,
+            format!("Which hosts run configuration version {version}; Compare-VM on the target tells."),
+        ),
+        Some(version) => say(
+            Grade::Likely,
+            format!(
+                "Configuration version {version} runs on {}; Compare-VM on the target tells for certain.",
+                vm.runs_on.join(", ")
             ),
-            None => say(
-                Grade::UnknownHere,
-                format!("Which hosts run configuration version {version}; Compare-VM on the target tells."),
-            ),
-        },
+        ),
         None => say(Grade::UnknownHere, "The configuration version: its file does not say it.".into()),
     }
     if vm.security.secure_boot == Some(true) {

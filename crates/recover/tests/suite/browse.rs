@@ -97,13 +97,11 @@ fn files_come_out_of_an_encrypted_volume() {
 #[test]
 fn damaged_structures_are_errors_and_end() {
     let volume = format(&VolumeOptions::default(), ntfs_plaintext(2 << 20, 512, 1));
-    let source = crate::fixture::source(&volume.image);
-    let locked = locked(&source);
-    let opened = fixture::opened(&locked, &volume);
-    let plain = PlainVolume::new(&locked, &opened).unwrap();
     // Looks like an NTFS, but is none.
-    let error = NtfsBrowser::open(&plain).and_then(|mut browser| browser.list("/")).unwrap_err();
-    assert!(matches!(error, RecoverError::FileSystem { .. }), "{error}");
+    fixture::with_plain(&fixture::source(&volume.image), &volume, |plain| {
+        let error = NtfsBrowser::open(plain).and_then(|mut browser| browser.list("/")).unwrap_err();
+        assert!(matches!(error, RecoverError::FileSystem { .. }), "{error}");
+    });
 }
 
 /// Calls `work` with the files of the real NTFS, after `change` had its bytes.
@@ -112,11 +110,9 @@ fn with_files(change: impl FnOnce(&mut Vec<u8>), work: impl FnOnce(&mut NtfsBrow
     plain.resize(24 << 20, 0);
     change(&mut plain);
     let volume = format(&VolumeOptions::default(), plain);
-    let source = crate::fixture::source(&volume.image);
-    let locked = locked(&source);
-    let opened = fixture::opened(&locked, &volume);
-    let plain = PlainVolume::new(&locked, &opened).unwrap();
-    work(&mut NtfsBrowser::open(&plain).unwrap());
+    fixture::with_plain(&fixture::source(&volume.image), &volume, |plain| {
+        work(&mut NtfsBrowser::open(plain).unwrap());
+    });
 }
 
 #[test]

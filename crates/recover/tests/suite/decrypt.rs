@@ -132,11 +132,8 @@ fn what_is_missing_is_said() {
     let (volume, expected) = volume(7, VOLUME_BYTES);
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, source: &lifeboat_recover::SourceDisk<_>| {
-        let locked = locked(source);
-        let opened = fixture::opened(&locked, &volume);
-        let plain = PlainVolume::new(&locked, &opened).unwrap();
         let output = folder.path().join(name);
-        let report = run(&plain, &output).unwrap();
+        let report = fixture::with_plain(source, &volume, |plain| run(plain, &output).unwrap());
         (report, content(&output))
     };
     // A raw volume that ends early, in the middle of a page.

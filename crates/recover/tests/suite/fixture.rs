@@ -6,8 +6,8 @@ use lifeboat_disk::{ImageFile, ParentSearch, open_disk};
 use lifeboat_fve::fixtures::{FormattedVolume, VolumeOptions, WrittenSecret, ntfs_plaintext};
 use lifeboat_fve::{Credential, ExternalKey, Password, RecoveryPassword};
 use lifeboat_recover::{
-    DecryptOptions, DecryptReport, LockedVolume, Observer, Opened, OutputKind, PlainSource, RecoverError,
-    SourceDisk, Unobserved, decrypt_to, open_volume, partial_path,
+    DecryptOptions, DecryptReport, LockedVolume, Observer, Opened, OutputKind, PlainSource, PlainVolume,
+    RecoverError, SourceDisk, Unobserved, decrypt_to, open_volume, partial_path,
 };
 use lifeboat_vhdx::{VhdxChain, VhdxReader};
 
@@ -58,6 +58,17 @@ pub(crate) fn opened(locked: &LockedVolume<'_, MemoryFile>, volume: &FormattedVo
     open_volume(locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap()
 }
 
+/// Calls `work` with the plain bytes of the only BitLocker volume.
+pub(crate) fn with_plain<T>(
+    source: &SourceDisk<MemoryFile>,
+    volume: &FormattedVolume,
+    work: impl FnOnce(&PlainVolume<'_, '_, MemoryFile>) -> T,
+) -> T {
+    let locked = locked(source);
+    let opened = opened(&locked, volume);
+    work(&PlainVolume::new(&locked, &opened).unwrap())
+}
+
 /// A volume of the fixture's NTFS, and what it must decrypt to.
 pub(crate) fn volume(seed: u64, bytes: usize) -> (FormattedVolume, Vec<u8>) {
     let plain = ntfs_plaintext(bytes, 512, seed);
@@ -81,7 +92,13 @@ pub(crate) fn run(source: &dyn PlainSource, output: &Path) -> Result<DecryptRepo
 }
 
 /// Sets the flag when so many bytes are done.
-struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
+pub(crate) struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
+
+impl<'a> StopAt<'a> {
+    pub(crate) fn new(bytes: u64, cancel: &'a AtomicBool) -> Self {
+        Self(bytes, cancel, AtomicU64::new(0))
+    }
+}
 
 impl Observer for StopAt<'_> {
     fn planned(&self, _: u64) {}
@@ -97,7 +114,7 @@ impl Observer for StopAt<'_> {
 #[track_caller]
 pub(crate) fn interrupt(source: &dyn PlainSource, output: &Path, bytes: u64) {
     let cancel = AtomicBool::new(false);
-    let stop = StopAt(bytes, &cancel, AtomicU64::new(0));
+    let stop = StopAt::new(bytes, &cancel);
     let result = decrypt_to(source, &options(output), &cancel, &stop);
     assert!(matches!(result, Err(RecoverError::Interrupted { .. })), "{result:?}");
     assert!(!output.exists() && partial_path(output).exists());

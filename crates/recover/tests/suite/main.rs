@@ -15,5 +15,7 @@ mod fixture;
 mod hostile;
 // Partial outputs: whose they are, and what may stand in them.
 mod resume;
+// Overlays in which BitLocker is suspended.
+mod suspend;
 // Keys, proofs, several disks, captured metadata.
 mod unlock;

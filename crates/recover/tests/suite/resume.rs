@@ -86,15 +86,13 @@ fn what_stands_under_the_temporary_name_stays() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("v.raw");
     std::fs::write(partial_path(&output), b"someone's work").unwrap();
-    let source = source(&volume.image);
-    let locked = locked(&source);
-    let opened = fixture::opened(&locked, &volume);
-    let plain = PlainVolume::new(&locked, &opened).unwrap();
-    for _ in 0..2 {
-        let result = run(&plain, &output);
-        assert!(matches!(result, Err(RecoverError::OtherPartial { .. })), "{result:?}");
-        assert_eq!(std::fs::read(partial_path(&output)).unwrap(), b"someone's work");
-    }
+    fixture::with_plain(&source(&volume.image), &volume, |plain| {
+        for _ in 0..2 {
+            let result = run(plain, &output);
+            assert!(matches!(result, Err(RecoverError::OtherPartial { .. })), "{result:?}");
+            assert_eq!(std::fs::read(partial_path(&output)).unwrap(), b"someone's work");
+        }
+    });
 }
 
 #[test]

@@ -31,6 +31,10 @@ fn plain(seed: u64) -> Vec<u8> {
     ntfs_plaintext(VOLUME_BYTES, 512, seed)
 }
 
+fn wiped(regions: &[&[u8]]) -> Vec<zeroize::Zeroizing<Vec<u8>>> {
+    regions.iter().map(|region| region.to_vec().into()).collect()
+}
+
 fn wrong_password() -> Credential {
     Credential::RecoveryPassword(RecoveryPassword::from_recovery_key(&[3; 16]))
 }
@@ -107,7 +111,7 @@ fn a_key_of_another_time_opens_the_disk_through_its_metadata() {
     assert!(open_volume(&locked, &[credential(old_secret)], &[], &[]).is_err());
     let captured = CapturedMetadata {
         head: Vec::new(),
-        regions: vec![vec![0; 4096], second.metadata_region.clone(), first.metadata_region.clone()],
+        regions: wiped(&[&[0; 4096], &second.metadata_region, &first.metadata_region]),
     };
     let generations = captured.generations();
     assert_eq!(generations.len(), 2);
@@ -118,7 +122,7 @@ fn a_key_of_another_time_opens_the_disk_through_its_metadata() {
     // Metadata of another volume opens with its own key, and proves nothing here.
     let other = VolumeOptions { seed: 77, ..VolumeOptions::default() }.format(plain(4));
     let other_metadata =
-        CapturedMetadata { head: Vec::new(), regions: vec![other.metadata_region] }.generations();
+        CapturedMetadata { head: Vec::new(), regions: wiped(&[&other.metadata_region]) }.generations();
     let failure = open_volume(&locked, &[credential(&other.secrets[0].1)], &[], &other_metadata);
     assert!(failure.err().unwrap().to_string().contains("could not be proved on this disk"));
 }
@@ -158,9 +162,9 @@ fn captured_metadata_counts_only_with_a_proof_on_this_disk() {
     let later = whole.next_generation(vec![ProtectorOptions::recovery_password()], 33, true);
     let source = source(&broken.image);
     let volume = &source.layout.volumes[0];
-    let foreign = [decrypted.metadata_region.clone(), other.metadata_region.clone()];
+    let foreign: [&[u8]; 2] = [&decrypted.metadata_region, &other.metadata_region];
     for count in 1..=2 {
-        let captured = CapturedMetadata { head: Vec::new(), regions: foreign[..count].to_vec() };
+        let captured = CapturedMetadata { head: Vec::new(), regions: wiped(&foreign[..count]) };
         let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
         for keys in [vec![], vec![credential(&other.secrets[0].1)], vec![credential(&whole.secrets[0].1)]] {
             let failure = open_volume(&locked, &keys, &[], &captured.generations());
@@ -168,7 +172,7 @@ fn captured_metadata_counts_only_with_a_proof_on_this_disk() {
         }
     }
     // Among the foreign ones, and behind a later generation, the right one is found.
-    let regions = [&foreign[..], &[later.metadata_region.clone(), whole.metadata_region.clone()]].concat();
+    let regions = wiped(&[foreign[0], foreign[1], &later.metadata_region, &whole.metadata_region]);
     let captured = CapturedMetadata { head: Vec::new(), regions };
     let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
     for secret in [&whole.secrets[0].1, &later.secrets[0].1] {

@@ -17,6 +17,7 @@ use lifeboat_schema::{
 };
 use lifeboat_vault::seal::Identities;
 use lifeboat_vault::vault::Vault;
+use zeroize::Zeroizing;
 
 use crate::commands::Context;
 use crate::error::CliError;
@@ -90,7 +91,7 @@ async fn look(
 impl FromVault {
     /// Returns the captured metadata of a volume, with what the command line gave before it.
     pub(super) fn captured(&self, place: VolumePlace, given: &CapturedMetadata) -> Option<CapturedMetadata> {
-        let mut captured = given.clone();
+        let mut captured = CapturedMetadata { head: given.head.clone(), regions: given.regions.clone() };
         if let Some(held) = self.captured.get(&place) {
             captured.regions.extend(held.regions.iter().cloned());
             if captured.head.is_empty() {
@@ -259,8 +260,10 @@ impl FromVault {
     fn take(&mut self, place: VolumePlace, head: &DiskHead, volume: u64) {
         let captured = self.captured.entry(place).or_default();
         for (_, region) in head.fve_metadata(volume) {
-            if Metadata::parse(region).is_ok() && !captured.regions.iter().any(|kept| kept == region) {
-                captured.regions.push(region.to_vec());
+            if Metadata::parse(region).is_ok()
+                && !captured.regions.iter().any(|kept| kept.as_slice() == region)
+            {
+                captured.regions.push(Zeroizing::new(region.to_vec()));
             }
         }
         let first_sectors = head.piece(&PieceName::VolumeHead { volume }).unwrap_or_default();
