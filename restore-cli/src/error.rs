@@ -5,6 +5,7 @@ use std::fmt;
 use lifeboat_disk::DiskError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
+use lifeboat_escrow::{SealingError, StateError};
 use lifeboat_recover::RecoverError;
 use lifeboat_schema::Exit;
 use lifeboat_vault::key::KeyError;
@@ -90,6 +91,27 @@ impl From<AdminError> for CliError {
             AdminError::Seal(error) => error.into(),
             other => Self::new(Exit::Usage, other.to_string()),
         }
+    }
+}
+
+impl From<SealingError> for CliError {
+    fn from(error: SealingError) -> Self {
+        match error {
+            SealingError::Vault(error) => error.into(),
+            SealingError::State(error) => error.into(),
+            SealingError::Seal(error) => error.into(),
+            other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<StateError> for CliError {
+    fn from(error: StateError) -> Self {
+        let exit = match error {
+            StateError::Foreign { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 

@@ -7,12 +7,14 @@ mod artefact;
 mod body;
 mod disk;
 mod disk_head;
+mod escrow;
 mod exit;
 mod finding;
 mod guardian;
 mod guest_state;
 mod host_version;
 mod id;
+mod plan;
 mod policy;
 mod record;
 mod recover;
@@ -30,6 +32,10 @@ pub use disk::{
     VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
+pub use escrow::{
+    ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowImportReport, EscrowListEntry, EscrowListReport,
+    EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,
+};
 pub use exit::Exit;
 pub use finding::{Finding, Severity};
 pub use guardian::{Addressees, CertificateEntry, GuardianEntry, SignatureState};
@@ -38,6 +44,7 @@ pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };
+pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanWay, PlannedDisk, Verdict};
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lifeboat_config::Config;
+use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, InitReport, NamesBody, Record, RecoverPlan,
-    RecoverReport, RestorePlan, RestoreReport, RunReport, SnapshotBody, SnapshotsReport, VaultHead,
-    VmsReport,
+    CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody, EscrowImportReport,
+    EscrowListReport, EscrowRevealReport, InitReport, NamesBody, Record, RecoverPlan, RecoverReport,
+    RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -21,12 +21,17 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 17] = [
+    let all: [(&'static str, Schema); 23] = [
         ("agent-config.json", schema_for!(Config)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
+        ("escrow-body.json", schema_for!(EscrowBody)),
+        ("escrow-import-report.json", schema_for!(EscrowImportReport)),
+        ("escrow-list-report.json", schema_for!(EscrowListReport)),
+        ("escrow-reveal-report.json", schema_for!(EscrowRevealReport<'static>)),
+        ("importer-config.json", schema_for!(ImporterConfig)),
         ("init-report.json", schema_for!(InitReport)),
         ("names-body.json", schema_for!(NamesBody)),
         ("record.json", schema_for!(Record)),
@@ -34,6 +39,7 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("recover-report.json", schema_for!(RecoverReport)),
         ("restore-plan.json", schema_for!(RestorePlan)),
         ("restore-report.json", schema_for!(RestoreReport)),
+        ("reveal-body.json", schema_for!(RevealBody)),
         ("run-report.json", schema_for!(RunReport)),
         ("snapshot-body.json", schema_for!(SnapshotBody)),
         ("snapshots-report.json", schema_for!(SnapshotsReport)),

@@ -388,9 +388,12 @@ pub async fn restore_all_of(
     findings.append(&mut inventory.findings);
     let chosen: Vec<_> =
         by_vm(found).into_iter().map(|vm| (vm.newest, "it is the newest".to_owned())).collect();
-    let options = RestoreOptions { to: to.to_owned(), threads: 1 };
-    let vms = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
-    Ok(RestoredAll { vms, findings })
+    let options = RestoreOptions { to: to.to_owned(), threads: 1, given: restore::Circumstances::default() };
+    let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
+    match restored.failures.into_iter().next() {
+        Some(failure) => Err(failure.error),
+        None => Ok(RestoredAll { vms: restored.vms, findings }),
+    }
 }
 
 /// Terms of a writer of snapshots.

@@ -1,8 +1,10 @@
-//! The agent's configuration: one TOML file, every key checked, paths relative to the file.
+//! The configurations of the agent and of an importer: one TOML file, every key checked, paths relative to the file.
 //!
 //! Below the two programs: `lifeboat host enroll` writes it and the agent reads it. It holds no secret (the
 //! signing key is a file of its own, credentials of the store come from the environment or from the usual
 //! files), reads no environment, and knows nothing of what a run does with it.
+
+mod importer;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use lifeboat_schema::{PolicyRef, VaultId, WriterId};
 use lifeboat_vault::store::StoreOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use importer::ImporterConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,25 @@ pub enum ConfigError {
     /// The text is not a configuration.
     #[error("the configuration {path} is refused:\n{text}\nAll keys are described in examples/agent.toml")]
     Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        text: String,
+    },
+    /// The configuration of an importer cannot be read.
+    #[error(
+        "{path} cannot be read: {source}. Name the folder that `lifeboat escrow enroll` wrote with --importer or LIFEBOAT_IMPORTER"
+    )]
+    Importer {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The text is not the configuration of an importer.
+    #[error("{path} is refused:\n{text}")]
+    ImporterParse {
         /// The file.
         path: PathBuf,
         /// What is wrong, with line and column.
@@ -122,11 +145,11 @@ pub enum SourceConfig {
     },
 }
 
-fn default_signing_key() -> PathBuf {
+pub(crate) fn default_signing_key() -> PathBuf {
     "signing.key".into()
 }
 
-fn default_state_folder() -> PathBuf {
+pub(crate) fn default_state_folder() -> PathBuf {
     "state".into()
 }
 

@@ -9,8 +9,8 @@
 use std::path::Path;
 
 use lifeboat_disk::{
-    DiskError, DiskLayout, DiskVolume, Encryption, FveCapture, HEAD_BYTES, PartitionFacts, PortError, ReadAt,
-    VirtualDisk, inspect,
+    DiskError, DiskLayout, DiskVolume, Encryption, FveCapture, HEAD_BYTES, LocalFiles, ParentSearch,
+    PartitionFacts, PortError, ReadAt, VirtualDisk, inspect, open_disk,
 };
 use lifeboat_disk_head::{DiskHead, Error as HeadError, MAX_PIECE_BYTES, Piece, PieceName};
 use lifeboat_fve::{BlankedRegion, BootSector, find_metadata};
@@ -34,9 +34,10 @@ const MAX_VOLUMES: usize = 32;
 /// 256 KiB as a rule, and twice that while a clear key stands on it.
 const MAX_PIECES_BYTES: usize = 8 << 20;
 
-/// Why a head was not captured.
+/// Why the head of a disk was not read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
+#[non_exhaustive]
+pub enum DiskHeadError {
     /// The disk cannot be opened or read.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -45,7 +46,7 @@ pub(crate) enum Failed {
     Head(#[from] HeadError),
 }
 
-impl From<PortError> for Failed {
+impl From<PortError> for DiskHeadError {
     fn from(source: PortError) -> Self {
         Self::Disk(DiskError::Read { source })
     }
@@ -64,11 +65,20 @@ pub(crate) struct CapturedHead {
     pub(crate) left_out: Option<String>,
 }
 
+/// Reads what a capture tells of a disk from a file of this machine; its parents are looked for beside it.
+///
+/// # Errors
+/// [`DiskHeadError`]; what is wrong with a table or a volume is part of the answer.
+pub fn read_disk_head(path: &Path) -> Result<DiskHeadEntry, DiskHeadError> {
+    let disk = open_disk(&LocalFiles, path, &ParentSearch::default())?;
+    Ok(capture(&disk)?.entry)
+}
+
 /// Reads the head of a disk.
 ///
 /// # Errors
-/// [`Failed`]; what is wrong with a table or a volume is part of the answer.
-pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, Failed> {
+/// [`DiskHeadError`]; what is wrong with a table or a volume is part of the answer.
+pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, DiskHeadError> {
     let layout = DiskLayout::read(disk)?;
     let report = inspect(disk, &layout);
     let mut pieces = Pieces::default();
@@ -250,7 +260,7 @@ impl Pieces {
         &mut self,
         disk: &VirtualDisk<F>,
         volume: &DiskVolume,
-    ) -> Result<Option<Digest>, Failed> {
+    ) -> Result<Option<Digest>, DiskHeadError> {
         let start = volume.offset_bytes;
         let reader = volume.reader(disk);
         match volume.encryption {

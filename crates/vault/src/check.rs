@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
-    ArtefactEntry, BodyHead, Content, Digest, Finding, Kind, NamesBody, ObjectEntry, OwnerId, Record, Role,
-    Severity, SnapshotBody, WriterId,
+    ArtefactEntry, ArtefactKind, BodyHead, Content, Digest, EscrowBody, EscrowEntry, Finding, Kind,
+    NamesBody, ObjectEntry, OwnerId, Record, RevealBody, Role, Severity, SnapshotBody, WriterId,
 };
 
 use crate::fetch::{self, MAX_OBJECT_IN_MEMORY_BYTES, member};
@@ -598,6 +598,18 @@ fn check_body(target: &Target, plaintext: &[u8], outcome: &mut Outcome) -> Resul
                 .collect();
             body.head
         }
+        Kind::Escrow => {
+            let body: EscrowBody = fetch::parse_body(record, entry, plaintext).map_err(text)?;
+            let stated = |secret: EscrowEntry| Stated {
+                record: Arc::clone(record),
+                record_id: target.record_id,
+                body: entry.name,
+                artefact: artefact_of(secret),
+            };
+            outcome.artefacts = body.entries.into_iter().map(stated).collect();
+            body.head
+        }
+        Kind::Reveal => fetch::parse_body::<RevealBody>(record, entry, plaintext).map_err(text)?.head,
         Kind::Policy => fetch::parse_body::<NamesBody>(record, entry, plaintext).map_err(text)?.head,
         // Kinds whose bodies this version neither writes nor reads: the head is what can be compared.
         _ => fetch::parse_body::<AnyBody>(record, entry, plaintext).map_err(text)?.head,
@@ -609,6 +621,18 @@ fn check_body(target: &Target, plaintext: &[u8], outcome: &mut Outcome) -> Resul
         ));
     }
     Ok(())
+}
+
+/// An escrowed secret as what it is in the store: one member of one bundle.
+fn artefact_of(secret: EscrowEntry) -> ArtefactEntry {
+    ArtefactEntry {
+        path: format!("{} {}", secret.kind.name(), secret.protector.as_deref().unwrap_or("without an id")),
+        kind: ArtefactKind::Other,
+        class: secret.class,
+        size: secret.part.size,
+        digest: secret.part.digest,
+        parts: vec![secret.part],
+    }
 }
 
 /// The head of a body of any kind.

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BODY_VERSION, BodyHead, Content, Digest, NamesBody, ObjectEntry, PartEntry, Record, SnapshotBody,
-    WriterId,
+    BODY_VERSION, BodyHead, Content, Digest, EscrowBody, NamesBody, ObjectEntry, PartEntry, Record,
+    RevealBody, SnapshotBody, WriterId,
 };
 use serde::de::DeserializeOwned;
 
@@ -183,6 +183,18 @@ pub trait Body: DeserializeOwned {
 }
 
 impl Body for SnapshotBody {
+    fn head(&self) -> &BodyHead {
+        &self.head
+    }
+}
+
+impl Body for EscrowBody {
+    fn head(&self) -> &BodyHead {
+        &self.head
+    }
+}
+
+impl Body for RevealBody {
     fn head(&self) -> &BodyHead {
         &self.head
     }

@@ -142,6 +142,12 @@ impl Certificate {
         &self.der
     }
 
+    /// The exact DER bytes of its public key (SubjectPublicKeyInfo): those of a renewed certificate may be the same.
+    #[must_use]
+    pub fn public_key_info(&self) -> &[u8] {
+        &self.public_key_info
+    }
+
     /// The subject, as RFC 4514 writes it. Made at each call: thousands of certificates are read for their keys alone.
     #[must_use]
     pub fn subject(&self) -> String {

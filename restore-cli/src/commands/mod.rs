@@ -2,6 +2,7 @@
 
 mod check;
 mod disk;
+mod escrow;
 mod host;
 mod init;
 mod recover;
@@ -46,6 +47,9 @@ enum Command {
     Restore(restore::Restore),
     /// Checks the vault: signatures, chains, objects, and with --read-data every byte.
     Check(check::Check),
+    /// Keeps BitLocker recovery secrets: imports, lists and reveals them.
+    #[command(subcommand)]
+    Escrow(escrow::Escrow),
     /// Looks at disk images, without any key and without a vault.
     #[command(subcommand)]
     Disk(disk::Disk),
@@ -82,6 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Snapshots(command) => snapshots::run(&context, &command).await,
                 Command::Restore(command) => restore::run(&context, &command).await,
                 Command::Check(command) => check::run(&context, &command).await,
+                Command::Escrow(command) => escrow::run(&context, &command).await,
                 Command::Disk(command) => disk::run(&context, &command),
                 Command::Recover(command) => recover::run(&context, &command),
             }

@@ -5,6 +5,8 @@
 
 pub(crate) mod desk;
 mod errors;
+mod escrow;
 mod full;
 mod journey;
+mod plans;
 mod secrets;

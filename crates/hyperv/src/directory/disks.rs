@@ -187,7 +187,7 @@ impl<'a> Places<'a> {
     }
 
     /// Reads until nothing changed meanwhile, or two reads agree; of a disk that never rests the last read counts.
-    fn read_settled(&self, path: &Path) -> (Result<CapturedHead, disk_head::Failed>, Vec<PathBuf>) {
+    fn read_settled(&self, path: &Path) -> (Result<CapturedHead, disk_head::DiskHeadError>, Vec<PathBuf>) {
         let files = RootedFiles { roots: self.roots };
         let mut last: Option<CapturedHead> = None;
         let mut attempt = 1;
@@ -320,10 +320,10 @@ fn in_any_case(base: &Path, parts: &[&str]) -> Option<PathBuf> {
     Some(path)
 }
 
-fn problem_of(error: &disk_head::Failed) -> String {
+fn problem_of(error: &disk_head::DiskHeadError) -> String {
     let is_in_use = match error {
-        disk_head::Failed::Disk(DiskError::File { source, .. }) => open::is_in_use(source),
-        disk_head::Failed::Disk(DiskError::ParentUnusable { why, .. }) => {
+        disk_head::DiskHeadError::Disk(DiskError::File { source, .. }) => open::is_in_use(source),
+        disk_head::DiskHeadError::Disk(DiskError::ParentUnusable { why, .. }) => {
             matches!(why.as_ref(), DiskError::File { source, .. } if open::is_in_use(source))
         }
         _ => false,

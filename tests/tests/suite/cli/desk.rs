@@ -84,14 +84,18 @@ pub(super) struct Desk {
 impl Desk {
     /// A host with three VMs, and nothing else.
     pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let plans = vec![
             VmPlan::new(VmKind::Shielded, [VmTrait::Checkpoint]),
             VmPlan::new(VmKind::LocalMode, []),
             VmPlan::new(VmKind::GenerationOne, []),
         ];
-        let options = FabricOptions { mix: Mix::Only(plans), ..tiny_fabric(3, 41) };
-        let fabric = Fabric::generate(folder.path().join("fabric"), &options).expect("a fabric");
+        Self::of(&FabricOptions { mix: Mix::Only(plans), ..tiny_fabric(3, 41) })
+    }
+
+    /// A host of this fabric, and nothing else.
+    pub(super) fn of(options: &FabricOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fabric = Fabric::generate(folder.path().join("fabric"), options).expect("a fabric");
         Self { folder, fabric }
     }
 
@@ -104,7 +108,18 @@ impl Desk {
 
     /// With a vault, a kit and an enrolled agent.
     pub(super) fn enrolled() -> Self {
-        let desk = Self::new();
+        Self::new().enroll_all()
+    }
+
+    /// A host like this with a vault, a kit, an enrolled agent and its first snapshot.
+    pub(super) fn with_snapshot_of(options: &FabricOptions) -> Self {
+        let desk = Self::of(options).enroll_all();
+        desk.run().ends(0);
+        desk
+    }
+
+    fn enroll_all(self) -> Self {
+        let desk = self;
         desk.init().ends(0);
         desk.enroll().ends(0);
         // One thread: how VMs fall into bundles, and so the number of objects, is the same in each run.
@@ -118,18 +133,16 @@ impl Desk {
     }
 
     pub(super) fn enroll(&self) -> Answer {
-        self.lifeboat(&["host", "enroll", "hv01", "--root", "fabric/host-1", "--out", "agent"])
+        self.lifeboat(&["host", "enroll", "hv01", "--root", &self.root(), "--out", "agent"])
     }
 
-    /// One run of the agent. Its roots are relative to its folder, so they are mended first.
+    /// Where the host's VMs are.
+    pub(super) fn root(&self) -> String {
+        self.fabric.host_dir("host-1").display().to_string()
+    }
+
     pub(super) fn run(&self) -> Answer {
-        self.mend_roots();
         self.agent(&["run", "--once", "--config", "agent/agent.toml"])
-    }
-
-    fn mend_roots(&self) {
-        let root = self.fabric.host_dir("host-1").display().to_string();
-        self.edit("agent/agent.toml", |text| text.replace("\"fabric/host-1\"", &format!("{root:?}")));
     }
 
     pub(super) fn store_url(&self) -> String {

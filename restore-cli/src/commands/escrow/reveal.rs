@@ -1,0 +1,155 @@
+//! `lifeboat escrow reveal`.
+
+use std::path::PathBuf;
+
+use lifeboat_escrow::{HeldSecret, Holdings, record_reveal};
+use lifeboat_schema::{EscrowRevealReport, Exit, Kind, Role, SecretKind, Tip, WriterId};
+use lifeboat_vault::writer::{Known, Writer};
+
+use crate::commands::{Context, now, write_private};
+use crate::error::CliError;
+use crate::kit::Kit;
+use crate::output;
+use crate::secrets::read_signing_key;
+
+/// Shows one recovery secret to a person, after a signed record of it.
+///
+/// Needs the escrow identity to open it and the operator key to sign the record, which says who asked for what, and why.
+/// Whoever has seen a recovery password should have it replaced once the volume is up again.
+#[derive(clap::Args)]
+pub(crate) struct Reveal {
+    /// Id of the BitLocker protector (its first digits suffice), or the digest that `escrow list --json` tells.
+    wanted: String,
+    /// Why it is needed; stands in the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// File for a secret that is one, such as a .BEK.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Key that signs the record [default: operator.key in the kit].
+    #[arg(long, value_name = "FILE")]
+    operator_key: Option<PathBuf>,
+}
+
+/// Longest reason, in characters.
+const MAX_REASON_CHARS: usize = 1000;
+
+pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, CliError> {
+    let reason = arguments.reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control)
+    {
+        return Err(CliError::usage(format!(
+            "give a reason on one line, of at most {MAX_REASON_CHARS} characters: it is what others will read of this"
+        )));
+    }
+    let kit = Kit::open(&context.kit).await?;
+    let identity = kit.one_identity(&context.kit, &[Role::Escrow])?;
+    let holdings = Holdings::read(&kit.vault, &kit.ledgers, &identity.identities).await?;
+    let secret = choose(&holdings, &arguments.wanted)?;
+    let is_text = secret.kind == SecretKind::RecoveryPassword;
+    match &arguments.out {
+        None if !is_text => {
+            return Err(CliError::usage(format!("a {} is a file: give --out FILE", secret.kind.name())));
+        }
+        Some(path) if path.symlink_metadata().is_ok() => {
+            return Err(CliError::usage(format!(
+                "{} is there already, and nothing is overwritten",
+                path.display()
+            )));
+        }
+        _ => {}
+    }
+    let entry = secret.entries.first().expect("a held secret has an entry");
+
+    let path = arguments.operator_key.clone().unwrap_or_else(|| context.kit.kit.join("operator.key"));
+    let operator = operator(&kit, read_signing_key(&path, &context.kit.passphrases)?)?;
+    let newest = |ledger: &lifeboat_vault::ledger::Ledger| ledger.newest().map(|record| record.signed.name);
+    let known = Known {
+        tip: kit.ledgers.writers.get(&operator.id).and_then(newest),
+        seen: newest(&kit.ledgers.admin)
+            .map(|name| Tip { writer: WriterId::admin(), seq: name.seq, id: name.id })
+            .into_iter()
+            .collect(),
+        ..Known::default()
+    };
+    // From here on there is a record of it, whatever becomes of the terminal.
+    let record = record_reveal(&kit.vault, &operator, &known, secret, entry, reason, now()).await?;
+    Kit::open(&context.kit).await?.remember();
+    let bytes = entry.fetch(&kit.vault, &identity.identities).await?;
+
+    let mut report = EscrowRevealReport {
+        kind: secret.kind,
+        protector: secret.protector.clone(),
+        record: record.id,
+        recovery_password: None,
+        file: None,
+    };
+    if let Some(path) = &arguments.out {
+        write_private(path, &bytes)?;
+        report.file = Some(path.display().to_string());
+    } else {
+        let text = std::str::from_utf8(&bytes).map_err(|_| {
+            CliError::new(
+                Exit::Damage,
+                "what is escrowed as a recovery password is no text; run `lifeboat check`",
+            )
+        })?;
+        report.recovery_password = Some(text);
+    }
+    if context.json {
+        output::json(&report);
+    } else {
+        match (report.recovery_password, &report.file) {
+            (Some(text), _) => output::line(text),
+            (None, file) => output::line(format!("Written to {}.", file.as_deref().unwrap_or_default())),
+        }
+        output::note(format!(
+            "Record {} says that it was shown. Have it replaced once the volume is up again.",
+            report.record
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// The one secret that is meant.
+fn choose<'h>(holdings: &'h Holdings, wanted: &str) -> Result<&'h HeldSecret, CliError> {
+    match holdings.matching(wanted).as_slice() {
+        [one] => Ok(one),
+        [] => Err(CliError::new(
+            Exit::Failed,
+            "nothing that is escrowed here has this id; `lifeboat escrow list` tells what there is",
+        )),
+        several => {
+            let rows: Vec<String> = several
+                .iter()
+                .map(|one| {
+                    let id = one.protector.as_deref().unwrap_or("without an id");
+                    format!("  {} {} {id}", &one.secret.to_string()[..16], one.kind.name())
+                })
+                .collect();
+            Err(CliError::usage(format!(
+                "{} secrets fit; name one by the digits in front:\n{}",
+                several.len(),
+                rows.join("\n")
+            )))
+        }
+    }
+}
+
+/// The writer whose key it is, and who may sign reveals.
+fn operator(kit: &Kit, key: lifeboat_vault::key::SigningKey) -> Result<Writer, CliError> {
+    let newest = kit.ledgers.policies.newest().expect("an open kit has a valid policy");
+    let public = key.verifying_key();
+    let is_operator = |id: &&WriterId| newest.key(id) == Some(&public);
+    let id = newest
+        .terms
+        .writers
+        .iter()
+        .filter(|writer| writer.kinds.contains(&Kind::Reveal))
+        .map(|writer| &writer.id)
+        .find(is_operator);
+    let id = id.cloned().ok_or_else(|| {
+        CliError::new(Exit::NoAccess, "the policy lets no writer with this key sign reveals; give the operator's key with --operator-key")
+    })?;
+    Ok(Writer { id, key })
+}

@@ -1,0 +1,308 @@
+//! Recovery secrets through the real program: imported, listed, revealed, and found nowhere else.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use lifeboat_fve::{ExternalKey, FileTime, Guid, Key256, RecoveryPassword};
+use lifeboat_tests::stage::tiny_fabric;
+use lifeboat_tests::testfabric::{DiskFiles, FabricOptions};
+
+use super::desk::{Answer, Desk, programs};
+use crate::told;
+
+/// A host whose disks have recovery passwords, captured; an importer beside it.
+pub(super) fn desk() -> Desk {
+    let desk = Desk::of(&FabricOptions { disks: DiskFiles::Sparse, ..tiny_fabric(12, 77) });
+    desk.init().ends(0);
+    desk.enroll().ends(0);
+    desk.run().ends(0);
+    desk.lifeboat(&["escrow", "enroll", "management", "--out", "importer"]).ends(0);
+    desk
+}
+
+/// Ids of the BitLocker protectors of recovery passwords on the fabric's disks, each with VM and password.
+pub(super) fn passwords(desk: &Desk) -> BTreeMap<String, (String, String)> {
+    let mut all = BTreeMap::new();
+    for vm in &desk.fabric.answers().vms {
+        for volume in vm.disk_files.iter().filter_map(|file| file.volume.as_ref()) {
+            let Some(password) = &volume.recovery_password else { continue };
+            for protector in &volume.protectors {
+                if protector.kind == lifeboat_schema::ProtectorKind::RecoveryPassword {
+                    all.insert(protector.id.clone(), (vm.name.clone(), password.clone()));
+                }
+            }
+        }
+    }
+    assert!(all.len() >= 4, "the fabric has recovery passwords");
+    all
+}
+
+pub(super) fn import(desk: &Desk, files: &[&str]) -> Answer {
+    desk.lifeboat(&[&["escrow", "import", "--importer", "importer"], files].concat())
+}
+
+fn other_password(number: u8) -> String {
+    RecoveryPassword::from_recovery_key(&[number; 16]).expose().to_string()
+}
+
+/// The last digit is another.
+fn mistyped(password: &str) -> String {
+    let (rest, last) = password.split_at(password.len() - 1);
+    format!("{rest}{}", (last.parse::<u8>().expect("a digit") + 1) % 10)
+}
+
+fn ledger_length(desk: &Desk, prefix: &str) -> usize {
+    let folder = desk.path("vault").join("ledger");
+    let mine = std::fs::read_dir(folder).expect("ledgers").flatten();
+    let mine = mine.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    mine.map(|entry| std::fs::read_dir(entry.path()).expect("a ledger").count()).sum()
+}
+
+#[test]
+fn imported_once_listed_by_the_auditor_and_revealed_with_a_record() {
+    let desk = desk();
+    desk.lifeboat(&["escrow", "list"]).ends(0).says("No recovery secret is escrowed");
+    let known = passwords(&desk);
+    let mut list = String::from("Computer;RecoveryKeyId;RecoveryKey\r\n");
+    let mut text = String::new();
+    for (number, (id, (_, password))) in known.iter().enumerate() {
+        match number % 2 {
+            0 => list += &format!("SVM{number:02};{id};{password}\r\n"),
+            _ => {
+                text += &format!(
+                    "    Numerisches Kennwort:\r\n      ID: {{{id}}}\r\n      Kennwort:\r\n        {password}\r\n"
+                )
+            }
+        }
+    }
+    desk.write("list.csv", list);
+    let wide: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    desk.write("bde.txt", wide);
+
+    let report = import(&desk, &["list.csv", "bde.txt", "--json"]).ends(0).json();
+    assert_eq!(report["sealed"], known.len());
+    assert_eq!(report["sources"][0]["source"], "csv");
+    assert_eq!(report["sources"][1]["source"], "manage-bde");
+    // Once more: nothing new, and nothing written.
+    let before = desk.digests("vault");
+    import(&desk, &["bde.txt", "list.csv"]).ends(0).says("Nothing new");
+    assert_eq!(desk.digests("vault"), before);
+
+    // The auditor's identity suffices to see what there is.
+    std::fs::create_dir(desk.path("audit")).expect("a folder");
+    for name in ["vault.toml", "audit.identity"] {
+        std::fs::copy(desk.path("kit").join(name), desk.path("audit").join(name)).expect("a copy");
+    }
+    let listed = desk.lifeboat(&["escrow", "list", "--json", "--kit", "audit"]).ends(0).json();
+    let secrets = listed["secrets"].as_array().expect("secrets");
+    assert_eq!(secrets.len(), known.len());
+    for one in secrets {
+        let (vm, _) = &known[one["protector"].as_str().expect("an id")];
+        assert_eq!(one["vms"], serde_json::json!([vm]));
+    }
+    let (id, (vm, password)) = known.first_key_value().expect("there are some");
+    desk.lifeboat(&["escrow", "list", "--vm", vm]).ends(0).says(id).says(vm);
+    desk.lifeboat(&["escrow", "reveal", id, "--reason", "curious", "--kit", "audit"]).ends(5);
+
+    // A reveal names its reason in a record before anything is shown.
+    assert_eq!(ledger_length(&desk, "op-"), 0);
+    desk.lifeboat(&["escrow", "reveal", id, "--reason", " "]).ends(2);
+    desk.lifeboat(&["escrow", "reveal", "00000000", "--reason", "x"]).ends(1);
+    assert_eq!(ledger_length(&desk, "op-"), 0);
+    let answer =
+        desk.lifeboat(&["escrow", "reveal", &id[..8].to_uppercase(), "--reason", "disk moved, ticket 4711"]);
+    assert_eq!(answer.ends(0).out.trim(), password);
+    assert_eq!(ledger_length(&desk, "op-"), 1);
+    let report = desk.lifeboat(&["escrow", "reveal", id, "--reason", "once more", "--json"]).ends(0).json();
+    assert_eq!(
+        (&report["recovery_password"], ledger_length(&desk, "op-")),
+        (&serde_json::json!(password), 2)
+    );
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn a_reveal_leaves_its_record_even_when_the_terminal_dies() {
+    let desk = desk();
+    let known = passwords(&desk);
+    let (id, (_, password)) = known.first_key_value().expect("there are some");
+    desk.write("one.txt", format!("ID: {{{id}}}\n{password}\n"));
+    import(&desk, &["one.txt"]).ends(0);
+    let mut command =
+        std::process::Command::new(programs().join(format!("lifeboat{}", std::env::consts::EXE_SUFFIX)));
+    command.args(["escrow", "reveal", id, "--reason", "the terminal dies", "--kit"]).arg(desk.path("kit"));
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    child.wait().expect("it ends");
+    assert_eq!(ledger_length(&desk, "op-"), 1);
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn wrong_and_conflicting_secrets_are_findings_and_lose_nothing_else() {
+    let desk = desk();
+    let ids: Vec<String> = (1..5).map(|number| Guid([number; 16]).to_string()).collect();
+    let wrong = mistyped(&other_password(3));
+    desk.write(
+        "list.csv",
+        format!("{},{}\n{},{wrong}\n{},{}\n", ids[0], other_password(11), ids[1], ids[2], other_password(33)),
+    );
+    let answer = import(&desk, &["list.csv"]).ends(3).says("list.csv, line 2").says("block 8 of 8");
+    assert!(answer.out.contains("2 recovery secrets sealed"), "{}", answer.shown());
+
+    // The same id with another password: both are kept, and a person has to choose by digest.
+    desk.write("other.txt", format!("ID: {{{}}}\n{}\n", ids[0], other_password(44)));
+    import(&desk, &["other.txt"]).ends(3).says("escrow-conflict");
+    desk.lifeboat(&["escrow", "list"]).ends(3).says("escrow-conflict");
+    let answer =
+        desk.lifeboat(&["escrow", "reveal", &ids[0], "--reason", "which"]).ends(2).says("2 secrets fit");
+    assert!(!answer.shown().contains(&other_password(44)));
+    let listed = desk.lifeboat(&["escrow", "list", "--json"]).ends(3).json();
+    let mut revealed: Vec<String> = listed["secrets"]
+        .as_array()
+        .expect("secrets")
+        .iter()
+        .filter(|one| one["protector"] == ids[0])
+        .map(|one| {
+            let digest = one["secret"].as_str().expect("a digest");
+            desk.lifeboat(&["escrow", "reveal", digest, "--reason", "compare"]).ends(0).out.trim().to_owned()
+        })
+        .collect();
+    revealed.sort_unstable();
+    let mut both = [other_password(11), other_password(44)];
+    both.sort_unstable();
+    assert_eq!(revealed, both);
+
+    // What is no recovery secret at all is refused and writes nothing.
+    let before = desk.digests("vault");
+    desk.write("notes.txt", "nothing of interest\n");
+    import(&desk, &["notes.txt"]).ends(3).says("no recovery secret of any kind");
+    assert_eq!(desk.digests("vault"), before);
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn files_come_back_byte_for_byte() {
+    let desk = desk();
+    let id = Guid([9; 16]);
+    let key = ExternalKey {
+        id,
+        created: FileTime(133_000_000_000_000_000),
+        saved: FileTime(133_000_000_000_000_000),
+        volume_id: None,
+        key: Key256::new([5; 32]),
+    };
+    std::fs::create_dir(desk.path("usb")).expect("a folder");
+    desk.write(&format!("usb/{}", key.file_name()), key.encode().as_slice());
+    desk.write("usb/os.ebek", "encrypted");
+    desk.write("usb/tier1.pdk", "shielding data");
+    let report = import(&desk, &["usb", "--json"]).ends(0).json();
+    assert_eq!(report["sealed"], 3);
+    desk.lifeboat(&["escrow", "reveal", &id.to_string(), "--reason", "test"]).ends(2).says("--out");
+    desk.lifeboat(&["escrow", "reveal", &id.to_string(), "--reason", "test", "--out", "back.bek"]).ends(0);
+    assert_eq!(std::fs::read(desk.path("back.bek")).expect("it is there"), key.encode().as_slice());
+    desk.lifeboat(&["escrow", "reveal", &id.to_string(), "--reason", "test", "--out", "back.bek"]).ends(2);
+    let listed = desk.lifeboat(&["escrow", "list", "--json"]).ends(0).json();
+    let of_kind = |kind: &str| {
+        let found = listed["secrets"].as_array().expect("secrets").iter().find(|one| one["kind"] == kind);
+        found.expect("it is listed")["secret"].as_str().expect("a digest").to_owned()
+    };
+    desk.lifeboat(&["escrow", "reveal", &of_kind("encrypted-key"), "--reason", "t", "--out", "back.ebek"])
+        .ends(0);
+    assert_eq!(desk.read("back.ebek"), "encrypted");
+    // Shielding data is sealed to restore, not to escrow.
+    let pdk = of_kind("shielding-data");
+    desk.lifeboat(&["escrow", "reveal", &pdk, "--reason", "t", "--out", "a.pdk"]).ends(5);
+    let with_restore = ["--identity", "kit/restore.identity"];
+    desk.lifeboat(
+        &[&["escrow", "reveal", &pdk, "--reason", "t", "--out", "b.pdk"], &with_restore[..]].concat(),
+    )
+    .ends(0);
+    assert_eq!(desk.read("b.pdk"), "shielding data");
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn an_importer_goes_on_after_it_lost_its_memory_and_the_store_a_record() {
+    let desk = desk();
+    let line = |number: u8| format!("{},{}\n", Guid([number; 16]), other_password(number));
+    desk.write("first.csv", line(1));
+    desk.write("second.csv", [line(1), line(2)].concat());
+    import(&desk, &["first.csv"]).ends(0);
+    // Without its memory everything is sealed once more, and stands in the list once.
+    std::fs::remove_file(desk.path("importer/state/escrow.json")).expect("it is there");
+    let report = import(&desk, &["second.csv", "--json"]).ends(0).json();
+    assert_eq!(report["sealed"], 2);
+    let count =
+        || desk.lifeboat(&["escrow", "list", "--json"]).json()["secrets"].as_array().expect("secrets").len();
+    assert_eq!(count(), 2);
+    // The store loses the newest record: it is put back, and said.
+    let ledger = desk.path("vault").join("ledger");
+    let mine = std::fs::read_dir(ledger)
+        .expect("ledgers")
+        .flatten()
+        .find(|one| one.file_name().to_string_lossy().starts_with("e-"));
+    let mut records: Vec<_> = std::fs::read_dir(mine.expect("the importer's").path())
+        .expect("records")
+        .flatten()
+        .map(|one| one.path())
+        .collect();
+    records.sort();
+    assert_eq!(records.len(), 2);
+    std::fs::remove_file(&records[1]).expect("it is there");
+    import(&desk, &["second.csv"]).ends(4).says("rollback");
+    assert!(records[1].exists(), "it was put back");
+    assert_eq!(count(), 2);
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn no_answer_log_or_file_holds_a_secret() {
+    let desk = desk();
+    let known = passwords(&desk);
+    let list: String = known.iter().map(|(id, (_, password))| format!("{id},{password}\n")).collect();
+    let broken = mistyped(&other_password(77));
+    desk.write("list.csv", format!("{list}{},{broken}\n", Guid([7; 16])));
+    desk.write(
+        "broken.json",
+        format!("[{{\"id\": \"{}\", \"key\": \"{}\"", Guid([8; 16]), other_password(78)),
+    );
+    let mut said = Vec::new();
+    for arguments in
+        [vec!["list.csv", "broken.json"], vec!["list.csv", "broken.json", "--json"], vec!["missing"]]
+    {
+        let all = [&["escrow", "import", "--importer", "importer"], arguments.as_slice()].concat();
+        said.push(
+            desk.program("lifeboat", &all, &[("LIFEBOAT_LOG", "trace"), ("RUST_LOG", "trace")]).shown(),
+        );
+    }
+    said.push(desk.lifeboat(&["escrow", "list"]).shown());
+    said.push(desk.lifeboat(&["escrow", "list", "--json"]).shown());
+    said.push(desk.lifeboat(&["check", "--read-data", "--json"]).shown());
+    let mut needles: Vec<String> = known.values().map(|(_, password)| password.clone()).collect();
+    needles.extend([broken, other_password(78)]);
+    // With and without dashes, and any half of one: no part may stand anywhere.
+    let halves = |text: &String| [text[..27].to_owned(), text[28..].to_owned(), text.replace('-', "")];
+    let needles: Vec<String> = needles.iter().flat_map(halves).collect();
+    let mut searched = 0;
+    let mut search = |what: &str, bytes: &[u8]| {
+        searched += 1;
+        for needle in &needles {
+            assert!(
+                !bytes.windows(needle.len()).any(|window| window == needle.as_bytes()),
+                "{what} holds a secret"
+            );
+        }
+    };
+    for text in &said {
+        search("an answer or log", text.as_bytes());
+    }
+    for folder in ["importer", "vault", "kit"] {
+        for path in desk.digests(folder).into_keys() {
+            search(&path.display().to_string(), &std::fs::read(&path).expect("readable"));
+        }
+    }
+    told(&format!("escrow: {searched} texts and files searched for {} parts of secrets", needles.len()));
+}
