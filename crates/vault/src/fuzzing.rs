@@ -20,7 +20,7 @@ pub fn record(bytes: &[u8]) {
     let stated = strict_json::parse::<Record>(bytes).ok();
     let seq = stated.as_ref().map_or(1, |record| record.seq);
     let vault = stated.as_ref().map_or_else(|| VaultId::of(bytes), |record| record.vault.clone());
-    let writer = stated.map_or_else(|| WriterId::admin(), |record| record.writer);
+    let writer = stated.map_or_else(WriterId::admin, |record| record.writer);
     let name = RecordName { seq, id: Digest::of(&line) };
     let armour = key.sign(&line).expect("this key signs");
     line.extend_from_slice(armour.as_bytes());
