@@ -293,9 +293,12 @@ fn other_readers_agree() {
 /// The reason of an outcome that nobody has looked into.
 const UNKNOWN: &str = "NOT EXPLAINED";
 
+/// A reader, its outcome in words, and why.
+type Row = (&'static str, String, &'static str);
+
 /// Outcomes with the volumes that had them.
 #[derive(Default)]
-struct Tally(Mutex<BTreeMap<(&'static str, String, &'static str), Vec<usize>>>);
+struct Tally(Mutex<BTreeMap<Row, Vec<usize>>>);
 
 impl Tally {
     fn add(&self, tool: &'static str, outcome: &Outcome, reason: &'static str, number: usize) {
