@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
-  bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--no-write]
+  bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md

@@ -16,6 +16,7 @@ mod copy;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod held;
 mod journal;
 mod keys;
 mod matching;
@@ -34,6 +35,7 @@ pub use browse::{Entry, EntryKind, ExtractOptions, ExtractReport, NtfsBrowser};
 pub use card::HandoverCard;
 pub use copy::{DecryptOptions, DecryptReport, MAX_REPORTED_RANGES, Observer, Unobserved, decrypt_to};
 pub use error::RecoverError;
+pub use held::{HeldVolume, SameBy, held_volumes};
 pub use keys::{KeyFileError, parse_recovery_passwords};
 pub use matching::{OpenedDisk, open_together};
 pub use plain::{PlainDisk, PlainSource, PlainVolume};

@@ -1,6 +1,7 @@
 //! `lifeboat disk inspect` and `lifeboat recover`: real BitLocker images with known answers, and disks made here.
 
 mod trouble;
+mod vault;
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

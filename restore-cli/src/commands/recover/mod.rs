@@ -4,6 +4,7 @@ mod act;
 mod interrupt;
 mod keys;
 mod show;
+mod vault;
 mod walk;
 
 use std::path::PathBuf;
@@ -11,11 +12,13 @@ use std::path::PathBuf;
 use lifeboat_disk::{Encryption, ImageFile, PlainContent};
 use lifeboat_fve as fve;
 use lifeboat_recover::{
-    CapturedMetadata, HandoverCard, LockedVolume, OpenedDisk, SourceDisk, open_together, partial_path, plan,
+    CapturedMetadata, HandoverCard, LockedVolume, OpenedDisk, SourceDisk, VolumePlace, open_together,
+    partial_path, plan,
 };
-use lifeboat_schema::{Exit, Finding, Severity};
+use lifeboat_schema::{Exit, Finding, RecoverPlan, Severity};
 
 use self::keys::{KeyArguments, Keys};
+use self::vault::FromVault;
 use super::Context;
 use super::disk::Parents;
 use crate::error::CliError;
@@ -23,6 +26,9 @@ use crate::output;
 
 /// Opens BitLocker volumes when only the disks survive. Needs no vault and runs on any system; the disks are never
 /// written to.
+///
+/// With --kit it asks the vault too: which VM a disk belongs to, what else is held of it, and for BitLocker metadata that was
+/// captured from it, which takes the place of destroyed copies and lets keys of another time open the disk.
 ///
 /// On a terminal, and with nothing else asked for, it goes through the recovery step by step. Give all disks of a VM
 /// at once: what opens one may open the others.
@@ -75,6 +81,9 @@ pub(crate) struct Recover {
     /// Search volumes whose first sector is destroyed for BitLocker's metadata. Reads up to the whole volume.
     #[arg(long)]
     search_metadata: bool,
+    /// With a vault: use only what it holds of this VM, given by name or id.
+    #[arg(long, value_name = "VM")]
+    vm: Option<String>,
     #[command(flatten)]
     keys: KeyArguments,
     #[command(flatten)]
@@ -137,6 +146,7 @@ struct Work<'d> {
     generations: Vec<fve::Metadata>,
     /// BitLocker volumes whose metadata cannot be used: disk, number, why.
     unusable: Vec<(usize, u32, fve::Error)>,
+    from_vault: FromVault,
 }
 
 pub(crate) fn run(context: &Context, arguments: &Recover) -> Result<Exit, CliError> {
@@ -149,7 +159,8 @@ pub(crate) fn run(context: &Context, arguments: &Recover) -> Result<Exit, CliErr
         disks.push(SourceDisk::open(path, &arguments.parents.search())?);
     }
     let captured = keys::read_captured(&arguments.keys.captured)?;
-    let work = Work::new(context, &disks, &captured, arguments.search_metadata);
+    let from_vault = vault::ask(context, &disks, arguments.vm.as_deref());
+    let work = Work::new(context, &disks, &captured, from_vault, arguments.search_metadata);
     if arguments.has_no_action() && keys::can_ask() && !context.json {
         return walk::run(&work, arguments);
     }
@@ -170,13 +181,14 @@ impl<'d> Work<'d> {
         context: &'d Context,
         disks: &'d [SourceDisk<ImageFile>],
         captured: &CapturedMetadata,
+        from_vault: FromVault,
         search_metadata: bool,
     ) -> Self {
         let (mut locked, mut unusable) = (Vec::new(), Vec::new());
-        let has_captured = !captured.regions.is_empty();
         for (index, source) in disks.iter().enumerate() {
+            let captured = |number| from_vault.captured(VolumePlace { disk: index, number }, captured);
             for volume in source.layout.bitlocker_volumes() {
-                match LockedVolume::open(source, index, volume, has_captured.then_some(captured)) {
+                match LockedVolume::open(source, index, volume, captured(volume.number).as_ref()) {
                     Ok(one) => locked.push(one),
                     Err(error) => unusable.push((index, volume.number, error)),
                 }
@@ -185,7 +197,18 @@ impl<'d> Work<'d> {
                 let is_blank = Encryption::None(PlainContent::Empty);
                 volume.encryption == Encryption::Unknown || volume.encryption == is_blank
             });
-            for volume in unknown.filter(|_| search_metadata) {
+            for volume in unknown {
+                let place = VolumePlace { disk: index, number: volume.number };
+                if from_vault.holds(place)
+                    && let Ok(one) =
+                        LockedVolume::open(source, index, volume, captured(volume.number).as_ref())
+                {
+                    locked.push(one);
+                    continue;
+                }
+                if !search_metadata {
+                    continue;
+                }
                 let bar = output::progress("Searching");
                 bar.set_length(volume.size_bytes);
                 let found = CapturedMetadata::search(source, volume, |bytes| bar.inc(bytes));
@@ -195,7 +218,8 @@ impl<'d> Work<'d> {
                 }
             }
         }
-        Self { context, disks, locked, generations: captured.generations(), unusable }
+        let generations = captured.generations().into_iter().chain(from_vault.generations()).collect();
+        Self { context, disks, locked, generations, unusable, from_vault }
     }
 
     /// Tries keys on all volumes together.
@@ -203,10 +227,17 @@ impl<'d> Work<'d> {
         open_together(&self.locked, &keys.credentials, &keys.packages, &self.generations)
     }
 
+    /// The ways, with what the keys at hand opened, and with what the vault holds.
+    fn planned(&self, opened: &[OpenedDisk]) -> RecoverPlan {
+        let mut plan = plan(self.disks, &self.locked, opened);
+        self.from_vault.amend(&mut plan);
+        plan
+    }
+
     /// Shows the ways, with what the keys at hand open, and writes the card.
     fn plan(&self, arguments: &Recover, keys: &Keys) -> Result<Exit, CliError> {
         let opened = if keys.credentials.is_empty() { Vec::new() } else { self.open(keys) };
-        let plan = plan(self.disks, &self.locked, &opened);
+        let plan = self.planned(&opened);
         if self.context.json {
             output::json(&plan);
         } else {
@@ -231,7 +262,8 @@ impl<'d> Work<'d> {
 
     /// What is wrong with the disks, whatever opens them.
     fn findings(&self) -> Vec<Finding> {
-        self.unusable
+        let unusable = self
+            .unusable
             .iter()
             .map(|(disk, number, error)| {
                 Finding::new(
@@ -241,8 +273,8 @@ impl<'d> Work<'d> {
                     error.to_string(),
                     "keep the disk; metadata captured earlier (--captured FILE) takes the place of the destroyed copies",
                 )
-            })
-            .collect()
+            });
+        self.from_vault.findings(&self.locked).into_iter().chain(unusable).collect()
     }
 
     fn refuse_without_bitlocker(&self) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lifeboat_fve::{Credential, ProtectionType};
-use lifeboat_recover::{OpenedDisk, plan};
+use lifeboat_recover::OpenedDisk;
 use lifeboat_schema::Exit;
 
 use super::keys::{self, Keys, ask, yes};
@@ -18,7 +18,7 @@ use crate::{output, shell};
 pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError> {
     output::note("Nothing here writes to the disks. Leave at any question with Ctrl-D or Ctrl-C.");
     output::note("");
-    show::plan(&plan(work.disks, &work.locked, &[]));
+    show::plan(&work.planned(&[]));
     output::findings(&work.findings());
     work.refuse_without_bitlocker()?;
     let mut walk = Walk { work, typed: arguments.clone() };
@@ -284,6 +284,7 @@ fn command(arguments: &Recover) -> String {
     };
     let path = |path: &Option<PathBuf>| path.as_ref().map(OsString::from);
     flag("--volume", arguments.volume.as_ref().map(OsString::from));
+    flag("--vm", arguments.vm.as_ref().map(OsString::from));
     flag("--extract", arguments.extract.as_ref().map(OsString::from));
     flag("--to", path(&arguments.to));
     flag("--suspend-overlay", path(&arguments.suspend_overlay));
