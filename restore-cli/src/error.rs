@@ -145,12 +145,15 @@ impl From<RecoverError> for CliError {
     fn from(error: RecoverError) -> Self {
         let exit = match &error {
             RecoverError::Exists { .. }
+            | RecoverError::IsSource { .. }
+            | RecoverError::Busy { .. }
+            | RecoverError::NotSuspendable { .. }
             | RecoverError::NoRoom { .. }
             | RecoverError::OtherPartial { .. }
             | RecoverError::NoSuchPath { .. }
             | RecoverError::NotAFolder { .. } => Exit::Usage,
             RecoverError::FileSystem { .. } => Exit::Damage,
-            RecoverError::Interrupted { .. } => Exit::Interrupted,
+            RecoverError::Interrupted { .. } | RecoverError::ExtractInterrupted { .. } => Exit::Interrupted,
             _ => Exit::Failed,
         };
         let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));

@@ -5,6 +5,7 @@ mod error;
 mod kit;
 mod output;
 mod secrets;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -20,5 +21,5 @@ fn main() -> ExitCode {
             error.exit
         }
     };
-    ExitCode::from(exit.code())
+    ExitCode::from(output::finish(exit).code())
 }

@@ -1,16 +1,40 @@
 //! What a person sees: answers on standard output, everything else on standard error.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lifeboat_schema::{ErrorReport, Finding, Severity};
+use lifeboat_schema::{ErrorReport, Exit, Finding, Severity};
 
 use crate::error::CliError;
 
-/// Writes a line of the answer. A reader that went away ends the process quietly.
+/// Whether nobody reads standard output any more, and whether something of the answer was lost otherwise.
+static IS_GONE: AtomicBool = AtomicBool::new(false);
+static IS_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line of the answer. A reader that went away (`| head`) has what it wanted: the work goes on without it.
 pub(crate) fn line(text: impl AsRef<str>) {
-    if writeln!(std::io::stdout(), "{}", text.as_ref()).is_err() {
-        std::process::exit(0);
+    if !IS_GONE.load(Ordering::Relaxed) {
+        noted(writeln!(std::io::stdout(), "{}", text.as_ref()));
+    }
+}
+
+/// Returns the exit code of a command that ended with `exit`: an answer that could not be written is a failure.
+pub(crate) fn finish(exit: Exit) -> Exit {
+    noted(std::io::stdout().flush());
+    if IS_LOST.load(Ordering::Relaxed) && matches!(exit, Exit::Done | Exit::Findings) {
+        return Exit::Failed;
+    }
+    exit
+}
+
+fn noted(written: std::io::Result<()>) {
+    let Err(error) = written else { return };
+    let is_first = !IS_GONE.swap(true, Ordering::Relaxed);
+    if is_first && error.kind() != std::io::ErrorKind::BrokenPipe {
+        IS_LOST.store(true, Ordering::Relaxed);
+        note(format!("error: the answer cannot be written: {error}"));
     }
 }
 
@@ -30,7 +54,9 @@ pub(crate) fn error(error: &CliError, as_json: bool) {
     if as_json {
         json(&ErrorReport { exit_code: error.exit.code(), error: error.text.clone() });
     } else {
-        note(format!("{} {}", paint("error:", "31;1"), error.text));
+        // Lines are ours (a configuration is shown with its place); what stands in them may be anyone's.
+        let text: Vec<String> = error.text.lines().map(plain).collect();
+        note(format!("{} {}", paint("error:", "31;1"), text.join("\n")));
     }
 }
 
@@ -43,11 +69,22 @@ fn paint(text: &str, code: &str) -> String {
     if colour() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// Notes of one code that are written out: a fleet has thousands of VMs.
+const MAX_EQUAL_NOTES: usize = 3;
+
 /// Writes findings, worst first, each with its next step.
 pub(crate) fn findings(findings: &[Finding]) {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let mut notes: BTreeMap<&str, usize> = BTreeMap::new();
     for finding in sorted {
+        if finding.severity == Severity::Note {
+            let count = notes.entry(&finding.code).or_default();
+            *count += 1;
+            if *count > MAX_EQUAL_NOTES {
+                continue;
+            }
+        }
         let (word, code) = match finding.severity {
             Severity::Damage => ("DAMAGE", "31;1"),
             Severity::Warning => ("WARNING", "33;1"),
@@ -60,13 +97,26 @@ pub(crate) fn findings(findings: &[Finding]) {
             plain(&finding.place),
             plain(&finding.what)
         ));
-        note(format!("  next: {}", finding.next));
+        note(format!("  next: {}", plain(&finding.next)));
+    }
+    for (code, count) in notes.into_iter().filter(|(_, count)| *count > MAX_EQUAL_NOTES) {
+        let more = count - MAX_EQUAL_NOTES;
+        note(format!("{} [{code}] and {more} more like it; --json lists all", paint("note", "2")));
     }
 }
 
-/// Text from elsewhere, without what a terminal would act on.
+/// Text from elsewhere, without what a terminal would act on or what turns the reading order.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let acts = |one: char| {
+        one.is_control()
+            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars().map(|one| if acts(one) { '\u{fffd}' } else { one }).collect()
+}
+
+/// A path for people; names come from elsewhere too.
+pub(crate) fn path(path: &std::path::Path) -> String {
+    plain(&path.display().to_string())
 }
 
 /// Bytes for people: binary units, one decimal.

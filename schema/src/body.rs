@@ -48,8 +48,8 @@ pub struct SnapshotBody {
     pub vms: Vec<VmEntry>,
 }
 
-/// One run of a host, as far as it concerns one owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// One run of a host, as far as it concerns one owner; a further body of the same run and owner says nothing anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunEntry {
     /// VMs that the run found on the host.

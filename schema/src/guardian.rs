@@ -60,6 +60,9 @@ pub struct CertificateEntry {
     pub sha256: Digest,
     /// SHA-1 thumbprint in upper case, as Windows shows it.
     pub sha1: String,
+    /// BLAKE3 digest of its public key (SubjectPublicKeyInfo): a renewed certificate may have the key of the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<Digest>,
     /// First second of its validity.
     pub not_before: Time,
     /// Last second of its validity.

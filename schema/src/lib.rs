@@ -14,6 +14,7 @@ mod guardian;
 mod guest_state;
 mod host_version;
 mod id;
+mod plan;
 mod policy;
 mod record;
 mod recover;
@@ -43,13 +44,14 @@ pub use host_version::{HOST_VERSIONS, HostVersion, hosts_that_run};
 pub use id::{
     BadId, Class, Digest, DigestBuilder, Kind, OwnerId, RecipientSetId, Role, SubjectId, VaultId, WriterId,
 };
+pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanWay, PlannedDisk, Verdict};
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,
-    RecoverWay, RecoveredVolume, VolumeEntry, WayKind, WayStanding, WrittenOutput,
+    RecoverWay, RecoveredVolume, SuspendedOverlay, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
     CheckSummary, EnrollReport, ErrorReport, Grade, IdentityNeed, InitReport, KeptFile, PlannedFile,
@@ -57,4 +59,7 @@ pub use report::{
     VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
-pub use vm::{CheckpointEntry, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord};
+pub use vm::{
+    CheckpointEntry, DISK_NOT_FOUND, DiskEntry, Layout, Pairing, SecuritySettings, StateValue, VmRecord,
+    VtpmSight,
+};

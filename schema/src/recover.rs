@@ -109,6 +109,9 @@ pub struct RecoverReport {
     /// The output of `--to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<WrittenOutput>,
+    /// The output of `--suspend-overlay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<SuspendedOverlay>,
     /// The file of `--read-back`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBackFile>,
@@ -183,6 +186,21 @@ pub struct WrittenOutput {
     /// The first of these ranges, as offset and length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<[u64; 2]>,
+}
+
+/// An overlay or copy of a disk in which BitLocker is suspended: open to anyone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendedOverlay {
+    /// The file.
+    pub path: String,
+    /// The disk that it is laid over and needs, unchanged, beside it; absent for a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Id of the added clear-key BitLocker protector.
+    pub protector: String,
+    /// Bytes of a copy that could not be read, and are zeros.
+    pub missing_bytes: u64,
 }
 
 /// A file of secrets read back.

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtefactKind, CarriedVm, CarriedWhy, Class, Digest, FailedVm, Finding, PolicyRef, Role, Severity, Time,
-    VaultId, VmRecord, WriterId,
+    ArtefactKind, CarriedVm, CarriedWhy, Class, Digest, FailedVm, Finding, PlanVerdict, PlanWay, PlannedDisk,
+    PolicyRef, Role, Severity, Time, VaultId, VmRecord, WriterId,
 };
 
 /// `lifeboat init --json`.
@@ -185,6 +185,8 @@ pub struct Statement {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestorePlan {
+    /// What it comes to.
+    pub verdict: PlanVerdict,
     /// Which identities are needed, and are here.
     pub identities: Vec<IdentityNeed>,
     /// What to find out before anything is written.
@@ -199,6 +201,15 @@ pub struct RestorePlan {
     pub files: Vec<PlannedFile>,
     /// What to expect.
     pub statements: Vec<Statement>,
+    /// Ways to open the VM key protector that need the owner's keys, where nothing else opens it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<PlanWay>,
+    /// Disks that were given, and how they stand to the snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<PlannedDisk>,
+    /// SHA-1 thumbprints of the local guardian's certificates, encryption first, whose keys the target must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_guardians: Vec<String>,
     /// What is not part of a snapshot and must come from elsewhere.
     pub needed_from_elsewhere: Vec<String>,
 }

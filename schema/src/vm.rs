@@ -56,6 +56,9 @@ pub struct VmRecord {
     /// Checkpoints, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointEntry>,
+    /// Captured files of the VM itself whose content is not understood, or not all of it: what they hold is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_understood: Vec<String>,
     /// What about these files a person should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -88,9 +91,48 @@ impl VmRecord {
             guest_state_path: None,
             guest_state: None,
             checkpoints: Vec::new(),
+            not_understood: Vec::new(),
             remarks: Vec::new(),
         }
     }
+
+    /// Tells what the capture saw of vTPM state. What was not seen is not said to be absent.
+    pub fn vtpm_sight(&self) -> VtpmSight {
+        let security = &self.security;
+        let is_wanted = security.tpm_enabled == Some(true) || security.shielding_requested == Some(true);
+        let was_read = self.generation.is_some() || self.configuration_version.is_some();
+        let is_named_and_missing = self.guest_state_path.is_some() && self.guest_state.is_none();
+        if self.vtpm.is_some() {
+            VtpmSight::Captured
+        } else if self.guest_state.as_ref().is_some_and(|state| state.vtpm) {
+            VtpmSight::InGuestState
+        } else if is_wanted || self.key_protector.is_some() {
+            VtpmSight::NotSeen
+        } else if security.tpm_enabled == Some(false) || self.generation == Some(1) {
+            VtpmSight::Off
+        } else if !was_read || !self.not_understood.is_empty() || is_named_and_missing {
+            VtpmSight::NotKnown
+        } else {
+            VtpmSight::NoSign
+        }
+    }
+}
+
+/// What a capture saw of a VM's vTPM state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VtpmSight {
+    /// It lies in configuration or runtime state; [`Pairing`] says beside which VM key protector.
+    Captured,
+    /// It lies in the guest state.
+    InGuestState,
+    /// The VM has a vTPM, or a VM key protector, and no captured file shows vTPM state.
+    NotSeen,
+    /// Files that would tell were not understood, or not there.
+    NotKnown,
+    /// There is none: the configuration says that the vTPM is off, or the VM is of generation 1, which has none.
+    Off,
+    /// Everything was read, and nothing speaks of a vTPM.
+    NoSign,
 }
 
 /// How the files of a VM lay on the host.
@@ -150,7 +192,7 @@ pub enum Pairing {
     Mixed,
     /// vTPM state without a VM key protector.
     KeyProtectorMissing,
-    /// One of them is not whole, though its file is: the VM key protector breaks off.
+    /// One of them is not whole, though its file is: the VM key protector breaks off. A capture of today refuses that.
     Torn,
     /// From one file copy, and an owner's or guardian's key verified the transport-key signature with a confirmed
     /// algorithm. A host holds no such key, so no capture says this; who has the key can.
@@ -172,12 +214,21 @@ pub struct DiskEntry {
     /// What was captured of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<DiskHeadEntry>,
-    /// Why nothing was captured of it.
+    /// Why nothing, or not all that should be, was captured of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
+/// [`DiskEntry::problem`] of a disk that lies where no source looks.
+pub const DISK_NOT_FOUND: &str =
+    "its file was not found below the roots; make the folder that it lies in a root";
+
 impl DiskEntry {
+    /// Tells whether the disk lies where no source looks, which is usual where disks are other tools' to back up.
+    pub fn is_elsewhere(&self) -> bool {
+        self.problem.as_deref() == Some(DISK_NOT_FOUND)
+    }
+
     /// Tells whether two entries are the same place of a configuration, whatever was captured of the disk.
     pub fn is_same_place(&self, other: &Self) -> bool {
         let place =

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::{AdminError, Names, NewVault, add_writer, prepare};
-use lifeboat_engine::catalog::Catalog;
+use lifeboat_engine::catalog::{Catalog, HeldVm};
 use lifeboat_engine::inventory::{Inventory, by_vm};
 use lifeboat_engine::restore::{self, RestoreError, RestoreOptions};
 use lifeboat_engine::snapshot::{
@@ -21,8 +21,8 @@ use lifeboat_engine::snapshot::{
 use lifeboat_engine::source::HostSource;
 use lifeboat_hyperv::{DirectoryOptions, DirectorySource};
 use lifeboat_schema::{
-    Finding, Kind, OwnerId, OwnerTerms, PolicyRef, PolicyTerms, Record, RestoredVm, Role, Time, VmSelector,
-    WriterId, WriterTerms,
+    Finding, Kind, OwnerId, OwnerTerms, PolicyRef, PolicyTerms, Record, RestoredVm, Role, Time, VaultId,
+    VmSelector, WriterId, WriterTerms,
 };
 use lifeboat_vault::check::{CheckObserver, CheckOptions, CheckReport, RoleIdentity};
 use lifeboat_vault::key::SigningKey;
@@ -77,6 +77,16 @@ impl StageHost {
     /// Its catalog.
     pub fn catalog_path(&self) -> PathBuf {
         self.folder.join("state").join("catalog.sqlite")
+    }
+
+    /// JSON of every VM's entry in the catalog, where it is compressed: for searches.
+    ///
+    /// # Panics
+    /// Where the catalog cannot be read.
+    pub fn catalog_entries(&self, vault: &VaultId) -> Vec<Vec<u8>> {
+        let catalog = Catalog::open(&self.catalog_path(), vault, &self.id).expect("the catalog");
+        let entry = |vm: HeldVm| catalog.entry(&vm.key).expect("the catalog").expect("an entry").json();
+        catalog.vms().expect("the catalog").into_iter().map(|vm| entry(vm).expect("packed JSON")).collect()
     }
 }
 
@@ -378,9 +388,12 @@ pub async fn restore_all_of(
     findings.append(&mut inventory.findings);
     let chosen: Vec<_> =
         by_vm(found).into_iter().map(|vm| (vm.newest, "it is the newest".to_owned())).collect();
-    let options = RestoreOptions { to: to.to_owned(), threads: 1 };
-    let vms = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
-    Ok(RestoredAll { vms, findings })
+    let options = RestoreOptions { to: to.to_owned(), threads: 1, given: restore::Circumstances::default() };
+    let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
+    match restored.failures.into_iter().next() {
+        Some(failure) => Err(failure.error),
+        None => Ok(RestoredAll { vms: restored.vms, findings }),
+    }
 }
 
 /// Terms of a writer of snapshots.

@@ -138,7 +138,7 @@ fn dependencies() -> Result<Done, Failure> {
 }
 
 fn fuzz_step() -> Result<Done, Failure> {
-    Ok(match fuzz::smoke(FUZZ_SECONDS, None)? {
+    Ok(match fuzz::smoke(fuzz::Limits { seconds: FUZZ_SECONDS, executions: None }, None)? {
         None => Done::Passed,
         Some(why) => Done::Skipped(why),
     })

@@ -27,7 +27,10 @@ usage: cargo xtask COMMAND
   layers                            which crate may use which (DESIGN section 8)
   documents                         README, links, file lengths, machine paths
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
-  fuzz [--seconds 10] [--target T]  a short run of every fuzz target; needs cargo-fuzz
+  fuzz [--seconds 10] [--runs N] [--target T]
+                                    a short run of every fuzz target; needs cargo-fuzz
+  bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--no-write]
+                                    decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md
 ";

@@ -1,7 +1,7 @@
 //! What a backup keeps of a BitLocker volume: its head, every metadata region, and the relocated boot sectors.
 //!
 //! Enough to unlock with any key of that time, to prove that a key reaches data, and to replace destroyed copies.
-//! FVE metadata in which a clear key stands is a recovery secret: ask [`FveCapture::is_secret`].
+//! Deliberately parts nothing: FVE metadata in which a clear key stands is a recovery secret, and so is what does not parse.
 
 use lifeboat_fve as fve;
 use lifeboat_vhdx::ReadAt;
@@ -11,6 +11,8 @@ use crate::volume::VolumeReader;
 
 /// Bytes kept of the start of a volume, and of the relocated sectors.
 pub const HEAD_BYTES: usize = 16 << 10;
+
+const REGION_BYTES: usize = fve::layout::METADATA_REGION_BYTES as usize;
 
 /// One metadata region as it lies on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,58 +42,58 @@ pub struct FveCapture {
     pub regions: Vec<FveRegion>,
     /// Where the relocated boot sectors lie, and up to 16 KiB of them, encrypted as they are.
     pub relocated: Option<(u64, Vec<u8>)>,
-    /// Whether a clear key stands in any good copy.
-    pub has_clear_key: bool,
+    /// Places on the volume that should be here and could not be read, and why.
+    pub unreadable: Vec<(u64, String)>,
 }
 
 impl FveCapture {
     /// Reads a volume: at most twelve regions, some 800 KiB; 224 KiB as a rule.
     ///
     /// # Errors
-    /// [`DiskError::Read`] when the start of the volume cannot be read. Damaged or unreadable regions are kept as
-    /// what they are.
+    /// [`DiskError::Read`] when the start of the volume cannot be read. Of the rest, what is damaged is kept as it is, and
+    /// what cannot be read is named in [`FveCapture::unreadable`].
     pub fn read<D: ReadAt>(volume: &VolumeReader<D>) -> Result<Self, DiskError> {
         let head = volume.read_up_to(0, HEAD_BYTES)?;
-        let region_bytes = fve::layout::METADATA_REGION_BYTES as usize;
-        let region = |report: &fve::CopyReport| FveRegion {
-            offset: report.offset,
-            status: report.status.clone(),
-            bytes: volume.read_up_to(report.offset, region_bytes).unwrap_or_default(),
-        };
-        match fve::Volume::open(volume) {
+        let mut capture = Self { head, regions: Vec::new(), relocated: None, unreadable: Vec::new() };
+        let (copies, relocated) = match fve::Volume::open(volume) {
             Ok(opened) => {
                 let metadata = opened.metadata();
-                let relocated = (metadata.version != fve::layout::VERSION_VISTA
-                    && metadata.virtualized_sectors > 0)
-                    .then(|| {
-                        let offset = metadata.virtualized_block;
-                        let bytes = volume.read_up_to(offset, HEAD_BYTES).unwrap_or_default();
-                        (offset, bytes)
-                    })
-                    .filter(|(_, bytes)| !bytes.is_empty());
-                Ok(Self {
-                    head,
-                    regions: opened.copies().iter().map(region).collect(),
-                    relocated,
-                    has_clear_key: opened.distinct_metadata().iter().any(fve::Metadata::has_clear_key),
-                })
+                let has_relocated =
+                    metadata.version != fve::layout::VERSION_VISTA && metadata.virtualized_sectors > 0;
+                (opened.copies().to_vec(), has_relocated.then_some(metadata.virtualized_block))
             }
-            Err(fve::Error::NoUsableMetadata { copies }) => Ok(Self {
-                head,
-                regions: copies.iter().map(region).collect(),
-                relocated: None,
-                has_clear_key: false,
-            }),
-            Err(_) => Ok(Self { head, regions: Vec::new(), relocated: None, has_clear_key: false }),
+            Err(fve::Error::NoUsableMetadata { copies }) => (copies, None),
+            Err(fve::Error::Read { offset, source }) => {
+                capture.unreadable.push((offset, source.to_string()));
+                (Vec::new(), None)
+            }
+            // Sector 0 names no metadata: the head is all that there is to keep.
+            Err(_) => (Vec::new(), None),
+        };
+        for copy in copies {
+            let mut status = copy.status;
+            let bytes = match (&status, volume.read_up_to(copy.offset, REGION_BYTES)) {
+                (fve::CopyStatus::Unreadable(why), _) => {
+                    capture.unreadable.push((copy.offset, why.clone()));
+                    Vec::new()
+                }
+                (_, Ok(bytes)) => bytes,
+                (_, Err(error)) => {
+                    // It could be read a moment ago.
+                    capture.unreadable.push((copy.offset, error.to_string()));
+                    status = fve::CopyStatus::Unreadable(error.to_string());
+                    Vec::new()
+                }
+            };
+            capture.regions.push(FveRegion { offset: copy.offset, status, bytes });
         }
-    }
-
-    /// Tells whether the regions must be kept like a recovery secret: a clear key stands in a good copy, or may stand
-    /// in a damaged one, where nobody can tell.
-    #[must_use]
-    pub fn is_secret(&self) -> bool {
-        let may_hold = |region: &FveRegion| !region.is_good() && region.bytes.iter().any(|&byte| byte != 0);
-        self.has_clear_key || self.regions.iter().any(may_hold)
+        if let Some(offset) = relocated {
+            match volume.read_up_to(offset, HEAD_BYTES) {
+                Ok(bytes) => capture.relocated = Some((offset, bytes)).filter(|(_, bytes)| !bytes.is_empty()),
+                Err(error) => capture.unreadable.push((offset, error.to_string())),
+            }
+        }
+        Ok(capture)
     }
 
     /// Returns the first good region.

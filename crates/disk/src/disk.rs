@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lifeboat_vhdx::vhd::{VhdChain, VhdId, VhdKind, VhdReader};
-use lifeboat_vhdx::{DiskIdentity, DiskKind, Guid, PortError, ReadAt, Source, VhdxChain, VhdxReader};
+use lifeboat_vhdx::{DiskKind, Guid, PortError, ReadAt, Source, VhdxChain, VhdxReader};
 
 /// Kind of the file that was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,15 +124,6 @@ impl<F: ReadAt> VirtualDisk<F> {
         match &self.layers {
             Layers::Vhd(chain) => chain.disks(),
             _ => &[],
-        }
-    }
-
-    /// Returns the identity of a VHDX, that of the youngest file.
-    #[must_use]
-    pub fn vhdx_identity(&self) -> Option<&DiskIdentity> {
-        match &self.layers {
-            Layers::Vhdx(chain) => Some(chain.disks()[0].identity()),
-            _ => None,
         }
     }
 

@@ -80,6 +80,17 @@ pub enum DiskError {
         /// Identity of the parent, in words.
         wanted: String,
     },
+    /// The file that a differencing disk names as its parent is there, and is no disk that can be read; or the folder in
+    /// which to look cannot be.
+    #[error("{} is a differencing disk, and what may be its parent ({wanted}) cannot be used: {why}", path.display())]
+    ParentUnusable {
+        /// The child.
+        path: PathBuf,
+        /// Identity of the parent, in words.
+        wanted: String,
+        /// What is wrong with the parent.
+        why: Box<DiskError>,
+    },
     /// The chain of parents is longer than Hyper-V makes.
     #[error("{} has more than {max} parents behind it", path.display())]
     ChainTooLong {

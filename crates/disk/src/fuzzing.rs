@@ -41,6 +41,6 @@ pub fn image(bytes: &[u8]) {
     let Ok(layout) = DiskLayout::read(&disk) else { return };
     let _ = inspect(&disk, &layout);
     for volume in &layout.volumes {
-        let _ = FveCapture::read(&volume.reader(&disk)).map(|capture| capture.is_secret());
+        let _ = FveCapture::read(&volume.reader(&disk)).map(|capture| capture.good_region().is_some());
     }
 }

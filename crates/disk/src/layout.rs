@@ -1,6 +1,6 @@
 //! The volumes of a disk: its partitions, or the one volume that it is.
 
-use lifeboat_partition::{GptDamage, Guid, Partition, PartitionTables, Scheme};
+use lifeboat_partition::{GptDamage, Guid, MbrTable, Partition, PartitionTables, Scheme};
 use lifeboat_vhdx::{PortError, ReadAt};
 
 use crate::disk::VirtualDisk;
@@ -73,13 +73,17 @@ impl DiskLayout {
         let size_bytes = disk.size_bytes();
         let whole = VolumeReader::new(disk, 0, size_bytes);
         let encryption = probe(&whole.read_up_to(0, PROBE_BYTES)?);
-        let is_bare = !matches!(encryption, Encryption::Unknown | Encryption::None(PlainContent::Empty));
-        if is_bare {
+        let claim = Claim::of(encryption);
+        if claim == Claim::Sector0 {
             return Ok(Self::bare(stated, size_bytes, encryption));
         }
         let (tables, is_cut_short) = read_tables(disk, stated)?;
+        let is_divided = match claim {
+            Claim::Behind => begins_with_table(&tables),
+            _ => tables.scheme() != Scheme::None,
+        };
         let partitions = tables.partitions();
-        if partitions.is_empty() && tables.scheme() == Scheme::None {
+        if !is_divided {
             return Ok(Self::bare(stated, size_bytes, encryption));
         }
         let volumes = partitions
@@ -130,6 +134,38 @@ impl DiskLayout {
     /// Lists the BitLocker volumes.
     pub fn bitlocker_volumes(&self) -> impl Iterator<Item = &DiskVolume> {
         self.volumes.iter().filter(|volume| volume.encryption == Encryption::BitLocker)
+    }
+}
+
+/// What the content at the start of a disk says about the disk being one volume.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// Nothing.
+    None,
+    /// Its mark lies in the first sector, where a partition table would stand: the last who wrote there decides.
+    Sector0,
+    /// Its mark lies farther back and may be left from an earlier use: a partition table in front of it wins.
+    Behind,
+}
+
+impl Claim {
+    fn of(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::Unknown | Encryption::None(PlainContent::Empty) => Self::None,
+            Encryption::None(PlainContent::Ext | PlainContent::Btrfs | PlainContent::Swap) => Self::Behind,
+            _ => Self::Sector0,
+        }
+    }
+}
+
+/// Tells whether the start of a disk shows that it is divided. A GPT at its end alone may be left from an earlier use, too.
+fn begins_with_table(tables: &PartitionTables) -> bool {
+    let is_protected = tables.mbr.as_ref().is_ok_and(MbrTable::is_protective);
+    match tables.scheme() {
+        Scheme::Mbr => true,
+        Scheme::Gpt => tables.primary.is_ok() || is_protected,
+        Scheme::GptLost => is_protected,
+        Scheme::None => false,
     }
 }
 

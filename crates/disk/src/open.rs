@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_vhdx::layout::{FILE_SIGNATURE, MAX_CHAIN_DISKS};
 use lifeboat_vhdx::vhd::{VhdChain, VhdError, VhdId, VhdReader};
-use lifeboat_vhdx::{Guid, ReadAt, VhdxChain, VhdxError, VhdxReader};
+use lifeboat_vhdx::{Guid, ReadAt, VhdxChain, VhdxReader};
 
 use crate::disk::{Layers, VirtualDisk};
 use crate::error::DiskError;
@@ -90,11 +90,10 @@ fn open_vhdx<S: ImageFiles>(
             absolute: locator.absolute_path(),
             identity: format!("DataWriteGuid {}", locator.linkage()),
         };
-        let accept = |file: S::File| match VhdxReader::open(file) {
-            Ok(reader) if locator.accepts(reader.header().data_write_guid) => Verdict::Parent(reader),
-            Ok(_) => Verdict::Other,
-            Err(VhdxError::NotVhdx { .. }) => Verdict::NoDisk,
-            Err(_) => Verdict::Other,
+        let accept = |path: &Path, file: S::File| {
+            let reader =
+                VhdxReader::open(file).map_err(|source| DiskError::Vhdx { path: path.to_owned(), source })?;
+            Ok(Some(reader).filter(|reader| locator.accepts(reader.header().data_write_guid)))
         };
         let (parent_path, parent) = find_parent(files, &wanted, search, &["vhdx", "avhdx"], accept)?;
         let state = parent.header().data_write_guid;
@@ -129,10 +128,10 @@ fn open_vhd<S: ImageFiles>(
             absolute: link.absolute_path.as_deref(),
             identity: format!("id {}", vhd_id(link.id)),
         };
-        let accept = |file: S::File| match VhdReader::open(file) {
-            Ok(reader) if reader.identity().id == link.id => Verdict::Parent(reader),
-            Ok(_) => Verdict::Other,
-            Err(_) => Verdict::NoDisk,
+        let accept = |path: &Path, file: S::File| {
+            let reader =
+                VhdReader::open(file).map_err(|source| DiskError::Vhd { path: path.to_owned(), source })?;
+            Ok(Some(reader).filter(|reader| reader.identity().id == link.id))
         };
         let (parent_path, parent) = find_parent(files, &wanted, search, &["vhd", "avhd"], accept)?;
         let is_known = disks.iter().any(|disk| disk.identity().id == parent.identity().id);
@@ -159,21 +158,13 @@ struct Wanted<'a> {
     identity: String,
 }
 
-/// What a file turned out to be.
-enum Verdict<R> {
-    Parent(R),
-    /// A disk, or what was one, but not the parent.
-    Other,
-    NoDisk,
-}
-
-/// Finds the parent of a disk.
+/// Finds the parent of a disk. `accept` opens a file as a disk, and gives it back if it is the parent.
 fn find_parent<S: ImageFiles, R>(
     files: &S,
     wanted: &Wanted<'_>,
     search: &ParentSearch,
     extensions: &[&str],
-    accept: impl Fn(S::File) -> Verdict<R>,
+    accept: impl Fn(&Path, S::File) -> Result<Option<R>, DiskError>,
 ) -> Result<(PathBuf, R), DiskError> {
     let folder = wanted.child.parent().unwrap_or(Path::new(""));
     let name = [wanted.relative, wanted.absolute].into_iter().flatten().find_map(file_name);
@@ -187,19 +178,35 @@ fn find_parent<S: ImageFiles, R>(
     if search.absolute_paths {
         named.extend(wanted.absolute.map(PathBuf::from));
     }
-    let mut changed = None;
+    let unusable = |why: DiskError| DiskError::ParentUnusable {
+        path: wanted.child.to_owned(),
+        wanted: wanted.identity.clone(),
+        why: Box::new(why),
+    };
+    // Of the files with the parent's name: why the first of them is not it.
+    let mut trouble: Option<DiskError> = None;
     let mut tried: Vec<PathBuf> = vec![wanted.child.to_owned()];
     let mut look = |path: PathBuf, is_named: bool| {
         if tried.contains(&path) {
             return None;
         }
         tried.push(path.clone());
-        match accept(files.open_parent(&path).ok()?) {
-            Verdict::Parent(parent) => return Some((path, parent)),
-            Verdict::Other if is_named => {
-                changed.get_or_insert(path);
-            }
-            Verdict::Other | Verdict::NoDisk => {}
+        let opened = match files.open_parent(&path) {
+            Ok(file) => accept(&path, file),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return None,
+            Err(source) => Err(file_error(&path, source)),
+        };
+        let why = match opened {
+            Ok(Some(parent)) => return Some((path, parent)),
+            Ok(None) => DiskError::ParentChanged {
+                path: wanted.child.to_owned(),
+                parent: path,
+                wanted: wanted.identity.clone(),
+            },
+            Err(error) => unusable(error),
+        };
+        if is_named {
+            trouble.get_or_insert(why);
         }
         None
     };
@@ -208,8 +215,17 @@ fn find_parent<S: ImageFiles, R>(
             return Ok(found);
         }
     }
+    let mut unlisted: Option<DiskError> = None;
     for folder in &folders {
-        let mut candidates = files.list(folder).unwrap_or_default();
+        let mut candidates = match files.list(folder) {
+            Ok(candidates) => candidates,
+            Err(source) => {
+                if source.kind() != io::ErrorKind::NotFound {
+                    unlisted.get_or_insert(unusable(file_error(&shown(folder), source)));
+                }
+                continue;
+            }
+        };
         candidates.retain(|path| {
             path.extension()
                 .and_then(|extension| extension.to_str())
@@ -222,19 +238,12 @@ fn find_parent<S: ImageFiles, R>(
             }
         }
     }
-    Err(match changed {
-        Some(parent) => DiskError::ParentChanged {
-            path: wanted.child.to_owned(),
-            parent,
-            wanted: wanted.identity.clone(),
-        },
-        None => DiskError::ParentNotFound {
-            path: wanted.child.to_owned(),
-            name: name.map(str::to_owned),
-            wanted: wanted.identity.clone(),
-            searched: folders.iter().map(|folder| shown(folder)).collect(),
-        },
-    })
+    Err(trouble.or(unlisted).unwrap_or_else(|| DiskError::ParentNotFound {
+        path: wanted.child.to_owned(),
+        name: name.map(str::to_owned),
+        wanted: wanted.identity.clone(),
+        searched: folders.iter().map(|folder| shown(folder)).collect(),
+    }))
 }
 
 fn shown(folder: &Path) -> PathBuf {

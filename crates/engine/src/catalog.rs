@@ -13,8 +13,10 @@ use lifeboat_vault::record::RecordName;
 use lifeboat_vault::writer::OwnRecord;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-/// Version of the catalog's tables; kept in SQLite's `user_version`.
-pub const CATALOG_VERSION: i64 = 1;
+use crate::entry::{EntryWriter, PackedEntry};
+
+/// Version of the catalog's tables; kept in SQLite's `user_version`. Version 1 had the VMs' entries as plain JSON.
+pub const CATALOG_VERSION: i64 = 2;
 
 /// Records of one's own that are kept, so that a store that lost its newest ones gets them back.
 pub const KEPT_RECORDS: u64 = 64;
@@ -96,8 +98,8 @@ pub struct Pending<'a> {
     pub record: &'a OwnRecord,
     /// All objects that the record names.
     pub objects: &'a [ObjectEntry],
-    /// VMs that are new or differ from what the catalog holds, each with the JSON of its body entry.
-    pub changed: &'a [(&'a HeldVm, &'a [u8])],
+    /// VMs that are new or differ from what the catalog holds, each with its body entry.
+    pub changed: &'a [(&'a HeldVm, &'a PackedEntry)],
     /// Keys of VMs that the record no longer has.
     pub gone: &'a [String],
 }
@@ -174,6 +176,12 @@ impl Catalog {
             transaction
                 .execute("INSERT INTO identity VALUES (?1, ?2)", params![vault.as_str(), writer.as_str()])
                 .map_err(wrap)?;
+            transaction.pragma_update(None, "user_version", CATALOG_VERSION).map_err(wrap)?;
+            transaction.commit().map_err(wrap)?;
+        }
+        if found == 1 {
+            let transaction = self.connection.transaction().map_err(wrap)?;
+            pack_entries(&transaction).map_err(wrap)?;
             transaction.pragma_update(None, "user_version", CATALOG_VERSION).map_err(wrap)?;
             transaction.commit().map_err(wrap)?;
         }
@@ -297,16 +305,33 @@ impl Catalog {
         })
     }
 
-    /// The JSON of the body entry of one VM.
+    /// The body entry of one VM.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub fn entry(&self, key: &str) -> Result<Option<Vec<u8>>, CatalogError> {
+    pub fn entry(&self, key: &str) -> Result<Option<PackedEntry>, CatalogError> {
         self.read(|c| {
             c.prepare_cached("SELECT entry FROM vm WHERE key = ?1")?
-                .query_row([key], |row| row.get(0))
+                .query_row([key], |row| row.get(0).map(PackedEntry::from_bytes))
                 .optional()
         })
+    }
+
+    /// The folder that a VM lay in when it was captured; none where its entry does not say.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn place(&self, key: &str) -> Result<Option<String>, CatalogError> {
+        #[derive(serde::Deserialize)]
+        struct Entry {
+            vm: Vm,
+        }
+        #[derive(serde::Deserialize)]
+        struct Vm {
+            place: String,
+        }
+        let json = self.entry(key)?.and_then(|entry| entry.json());
+        Ok(json.and_then(|json| serde_json::from_slice::<Entry>(&json).ok()).map(|entry| entry.vm.place))
     }
 
     /// Writes down what is about to be committed; replaces what an ended run left.
@@ -345,7 +370,7 @@ impl Catalog {
                     vm.carried_since.map(Time::unix_seconds),
                     vm.body.to_string(),
                     to_json(&vm.bundles),
-                    entry,
+                    entry.as_bytes(),
                 ])?;
             }
             let mut insert = t.prepare("INSERT INTO pending_gone VALUES (?1)")?;
@@ -411,6 +436,26 @@ fn clear_pending(t: &Transaction<'_>) -> rusqlite::Result<()> {
     t.execute_batch(
         "DELETE FROM pending_record; DELETE FROM pending_object; DELETE FROM pending_vm; DELETE FROM pending_gone;",
     )
+}
+
+/// From version 1 to 2: entries are packed.
+fn pack_entries(t: &Transaction<'_>) -> rusqlite::Result<()> {
+    let failed = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let mut packer = EntryWriter::new().map_err(failed)?;
+    for table in ["vm", "pending_vm"] {
+        let keys: Vec<String> = t
+            .prepare(&format!("SELECT key FROM {table}"))?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut select = t.prepare(&format!("SELECT entry FROM {table} WHERE key = ?1"))?;
+        let mut update = t.prepare(&format!("UPDATE {table} SET entry = ?2 WHERE key = ?1"))?;
+        for key in keys {
+            let json: Vec<u8> = select.query_row([&key], |row| row.get(0))?;
+            let packed = packer.pack_json(&json).map_err(failed)?;
+            update.execute(params![key, packed.as_bytes()])?;
+        }
+    }
+    Ok(())
 }
 
 fn sqlite(path: &Path, source: rusqlite::Error) -> CatalogError {

@@ -5,6 +5,8 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod concern;
+pub mod entry;
 pub mod inventory;
 pub mod restore;
 pub mod snapshot;

@@ -6,8 +6,8 @@ use std::cell::RefCell;
 
 use lifeboat_key_protector::protector::Wrapping;
 use lifeboat_key_protector::{
-    AlgorithmRegistry, Certificate, Check, Corruption, Error, Evidence, KeyProtector, Verification,
-    VerificationMemo,
+    AlgorithmRegistry, Certificate, Check, Corruption, Error, Evidence, GuardianMetadata, KeyProtector,
+    Verification, VerificationMemo,
 };
 use lifeboat_schema::{Addressees, CertificateEntry, Digest, GuardianEntry, SignatureState, Time};
 
@@ -78,6 +78,21 @@ fn read_anew(bytes: &[u8], memo: &mut VerificationMemo) -> Read {
     Read { owner, addressees, remark, is_torn: false }
 }
 
+/// Reads the public metadata of a guardian, as an HGS publishes it: its name and its certificates.
+///
+/// # Errors
+/// That of the parser: the bytes are no guardian metadata, or damaged.
+pub fn read_guardian_metadata(bytes: &[u8]) -> Result<GuardianEntry, Error> {
+    let metadata = GuardianMetadata::parse(bytes)?;
+    let name = metadata.guardian_name();
+    Ok(GuardianEntry {
+        name: name.guardian.to_owned(),
+        host: name.host.map(str::to_owned),
+        signing: certificate(metadata.signing_certificate()),
+        encryption: certificate(metadata.encryption_certificate()),
+    })
+}
+
 /// Tells whether a value begins as an XML document behind its length, and is shorter than that length.
 fn breaks_off(bytes: &[u8], error: &Error) -> bool {
     const BEGINNINGS: [&[u8]; 5] = [b"<", b"\xef\xbb\xbf<", b"\xff\xfe<\0", b"\xfe\xff\0<", b"<\0"];
@@ -103,6 +118,7 @@ fn certificate(certificate: &Certificate) -> CertificateEntry {
     CertificateEntry {
         sha256: sha256(certificate),
         sha1: certificate.sha1().to_string(),
+        public_key: Some(Digest::of(certificate.public_key_info())),
         not_before: time(validity.not_before_unix_seconds),
         not_after: time(validity.not_after_unix_seconds),
     }

@@ -50,6 +50,8 @@ pub(crate) struct Described {
     pub(crate) record: VmRecord,
     /// SHA-256 thumbprint of the signing certificate of its only owner.
     pub(crate) owner_guardian: Option<Digest>,
+    /// The file that holds a VM key protector which breaks off, and how: such a copy is not whole.
+    pub(crate) torn: Option<(usize, String)>,
 }
 
 /// A read that failed, and which file's.
@@ -100,13 +102,13 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
         }
         None => None,
     };
-    let pairing = match pairing(states.vtpm.as_ref(), states.key_protector.as_ref()) {
-        Pairing::CapturedTogether | Pairing::Mixed
-            if key_protector.as_ref().is_some_and(|read| read.is_torn) =>
-        {
-            Pairing::Torn
+    let pairing = pairing(states.vtpm.as_ref(), states.key_protector.as_ref());
+    let torn = match (&states.key_protector, &key_protector) {
+        (Some(found), Some(read)) if read.is_torn => {
+            let what = read.remark.as_deref().unwrap_or("is torn");
+            Some((found.index, format!("its VM key protector {what}")))
         }
-        pairing => pairing,
+        _ => None,
     };
     let security = machine.settings(&view);
     let whose = alone.map(|(id, _)| id);
@@ -166,9 +168,10 @@ pub(crate) fn describe<R: ReadAt<Error = io::Error>>(
         guest_state_path: view.guest_state_path,
         guest_state,
         checkpoints: entries,
+        not_understood: not_understood(files),
         remarks,
     };
-    Ok(Described { record, owner_guardian })
+    Ok(Described { record, owner_guardian, torn })
 }
 
 /// What one VM's, or one checkpoint's, containers say.
@@ -326,6 +329,16 @@ fn pairing(vtpm: Option<&Found<'_>>, key_protector: Option<&Found<'_>>) -> Pairi
         (Some(vtpm), Some(key_protector)) if vtpm.index == key_protector.index => Pairing::CapturedTogether,
         (Some(_), Some(_)) => Pairing::Mixed,
     }
+}
+
+/// The VM's own files that may hold vTPM state and were not read: what they hold is not known.
+fn not_understood<R>(files: &[CapturedFile<'_, R>]) -> Vec<String> {
+    let is_dark = |file: &&CapturedFile<'_, R>| match file.kind {
+        ArtefactKind::Configuration | ArtefactKind::RuntimeState => file.container.is_none(),
+        ArtefactKind::GuestState => file.guest_state.as_ref().is_none_or(GuestStateFacts::is_dark),
+        _ => false,
+    };
+    files.iter().filter(is_dark).map(|file| file.path.to_owned()).collect()
 }
 
 /// The id of the checkpoint that a file belongs to.

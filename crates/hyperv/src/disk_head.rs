@@ -9,8 +9,8 @@
 use std::path::Path;
 
 use lifeboat_disk::{
-    DiskError, DiskLayout, DiskVolume, Encryption, FveCapture, HEAD_BYTES, PartitionFacts, PortError, ReadAt,
-    VirtualDisk, inspect,
+    DiskError, DiskLayout, DiskVolume, Encryption, FveCapture, HEAD_BYTES, LocalFiles, ParentSearch,
+    PartitionFacts, PortError, ReadAt, VirtualDisk, inspect, open_disk,
 };
 use lifeboat_disk_head::{DiskHead, Error as HeadError, MAX_PIECE_BYTES, Piece, PieceName};
 use lifeboat_fve::{BlankedRegion, BootSector, find_metadata};
@@ -30,10 +30,14 @@ const MAX_ITEMS_BYTES: u64 = 2 << 20;
 const MAX_ITEMS: usize = 32;
 /// Most volumes of which pieces are kept: a disk of more is no machine's.
 const MAX_VOLUMES: usize = 32;
+/// Bytes of pieces from which on no further volume's are kept: all of a head is in memory, twice for a moment. A volume has
+/// 256 KiB as a rule, and twice that while a clear key stands on it.
+const MAX_PIECES_BYTES: usize = 8 << 20;
 
-/// Why a head was not captured.
+/// Why the head of a disk was not read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
+#[non_exhaustive]
+pub enum DiskHeadError {
     /// The disk cannot be opened or read.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -42,7 +46,7 @@ pub(crate) enum Failed {
     Head(#[from] HeadError),
 }
 
-impl From<PortError> for Failed {
+impl From<PortError> for DiskHeadError {
     fn from(source: PortError) -> Self {
         Self::Disk(DiskError::Read { source })
     }
@@ -57,13 +61,24 @@ pub(crate) struct CapturedHead {
     pub(crate) head: Vec<u8>,
     /// For escrow alone, as a tar archive; absent where nothing is a secret.
     pub(crate) secret: Option<Vec<u8>>,
+    /// What of the disk is not kept, in words.
+    pub(crate) left_out: Option<String>,
+}
+
+/// Reads what a capture tells of a disk from a file of this machine; its parents are looked for beside it.
+///
+/// # Errors
+/// [`DiskHeadError`]; what is wrong with a table or a volume is part of the answer.
+pub fn read_disk_head(path: &Path) -> Result<DiskHeadEntry, DiskHeadError> {
+    let disk = open_disk(&LocalFiles, path, &ParentSearch::default())?;
+    Ok(capture(&disk)?.entry)
 }
 
 /// Reads the head of a disk.
 ///
 /// # Errors
-/// [`Failed`]; what is wrong with a table or a volume is part of the answer.
-pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, Failed> {
+/// [`DiskHeadError`]; what is wrong with a table or a volume is part of the answer.
+pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, DiskHeadError> {
     let layout = DiskLayout::read(disk)?;
     let report = inspect(disk, &layout);
     let mut pieces = Pieces::default();
@@ -71,9 +86,12 @@ pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, 
         pieces.take_tables(disk, tables)?;
     }
     let items = pieces.take_items(disk);
+    let mut left_out = 0;
     let mut volumes = Vec::with_capacity(layout.volumes.len());
     for (volume, info) in layout.volumes.iter().zip(report.volumes) {
-        let is_kept = volumes.len() < MAX_VOLUMES;
+        let is_kept = volumes.len() < MAX_VOLUMES && pieces.bytes() < MAX_PIECES_BYTES;
+        let has_pieces = !matches!(volume.encryption, Encryption::None(_));
+        left_out += usize::from(has_pieces && !is_kept);
         let fve_metadata = if is_kept { pieces.take_volume(disk, volume)? } else { None };
         volumes.push(volume_entry(volume, info, fve_metadata));
     }
@@ -98,7 +116,13 @@ pub(crate) fn capture<F: ReadAt>(disk: &VirtualDisk<F>) -> Result<CapturedHead, 
     let head = DiskHead { pieces: pieces.shown }.encode()?;
     let secret =
         if pieces.secret.is_empty() { None } else { Some(DiskHead { pieces: pieces.secret }.encode()?) };
-    Ok(CapturedHead { entry, head, secret })
+    let left_out = (left_out > 0).then(|| {
+        format!(
+            "it has more encrypted volumes than are kept of one disk; of the last {left_out} nothing is kept, so that \
+             no captured metadata helps to open them"
+        )
+    });
+    Ok(CapturedHead { entry, head, secret, left_out })
 }
 
 fn chain<F: ReadAt>(disk: &VirtualDisk<F>) -> Vec<DiskFileEntry> {
@@ -152,6 +176,11 @@ fn add(pieces: &mut Vec<Piece>, name: PieceName, bytes: Vec<u8>) {
 }
 
 impl Pieces {
+    /// Bytes of all pieces.
+    fn bytes(&self) -> usize {
+        self.shown.iter().chain(&self.secret).map(|piece| piece.bytes.len()).sum()
+    }
+
     /// Takes a piece that should hold no FVE metadata. From where some begins it is for escrow alone.
     fn take_plain(&mut self, name: PieceName, bytes: Vec<u8>, hidden_from: Option<usize>) {
         let signature = find_metadata(0, &bytes).next().and_then(|at| usize::try_from(at).ok());
@@ -231,7 +260,7 @@ impl Pieces {
         &mut self,
         disk: &VirtualDisk<F>,
         volume: &DiskVolume,
-    ) -> Result<Option<Digest>, Failed> {
+    ) -> Result<Option<Digest>, DiskHeadError> {
         let start = volume.offset_bytes;
         let reader = volume.reader(disk);
         match volume.encryption {

@@ -29,6 +29,11 @@ pub(crate) struct GuestStateFacts {
 }
 
 impl GuestStateFacts {
+    /// Tells whether what it holds is not known, or not all of it.
+    pub(crate) fn is_dark(&self) -> bool {
+        matches!(self.verdict, GuestStateVerdict::NotUnderstood | GuestStateVerdict::Damaged)
+    }
+
     /// Makes the entry of a guest state whose artefact has this path.
     pub(crate) fn entry(&self, file: &str) -> GuestStateEntry {
         GuestStateEntry {

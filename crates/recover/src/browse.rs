@@ -1,7 +1,8 @@
 //! Single files out of a decrypted NTFS, without writing an image.
 //!
 //! The `ntfs` crate reads the structures; this module gives it plain bytes, walks folders within bounds, and writes
-//! files. Left out and named: compressed and EFS-encrypted content, links and other reparse points, alternate streams.
+//! files. Left out and named: compressed and EFS-encrypted content, links and other reparse points, names that mean
+//! something else to a system, and whatever claims more than its volume can hold. Alternate streams are not looked at.
 //! What a file never had written (behind its valid data length) comes as it lies on the disk.
 
 use std::collections::BTreeSet;
@@ -16,12 +17,19 @@ use ntfs::{Ntfs, NtfsAttributeFlags, NtfsError, NtfsFile, NtfsReadSeek};
 
 use crate::copy::Observer;
 use crate::error::RecoverError;
+use crate::place::{create_new, give_name};
 use crate::plain::PlainSource;
 
 /// Records of the file system itself.
 const FIRST_USER_RECORD: u64 = 16;
-/// Entries of one folder that are read at most: NTFS slows down long before.
-const MAX_FOLDER_ENTRIES: usize = 4_000_000;
+/// Entries of one folder that are read at most: NTFS slows down long before. They are in memory together.
+const MAX_FOLDER_ENTRIES: usize = 1_000_000;
+/// Entries that wait to be extracted at most, of all folders on the way down.
+const MAX_WAITING_ENTRIES: usize = 4_000_000;
+/// Files and folders that one extraction looks at: more than volumes have, so that indexes that share their blocks end.
+const MAX_EXTRACTED_ENTRIES: u64 = 16_000_000;
+/// How often the volume's size may be written in all: hard links give a content more than one name.
+const MAX_WRITTEN_VOLUMES: u64 = 4;
 /// Folders inside folders that are followed at most; a Windows path of 32,767 characters ends sooner in practice.
 const MAX_DEPTH: usize = 256;
 /// Reads that one folder may take: damaged indexes can point in circles.
@@ -66,6 +74,15 @@ pub struct Entry {
     /// Last change, in seconds since 1970 UTC.
     pub modified_unix_seconds: i64,
     record: u64,
+}
+
+/// Where extracted files go.
+#[derive(Clone, Debug)]
+pub struct ExtractOptions {
+    /// The folder; made where it is missing.
+    pub to: PathBuf,
+    /// Random bytes for the names that files have until they are whole.
+    pub random_id: [u8; 8],
 }
 
 /// What was extracted.
@@ -144,98 +161,152 @@ impl<'s> NtfsBrowser<'s> {
         }
     }
 
-    /// Writes a file, or a folder with everything in it, into the folder `to`, which is made where it is missing.
-    /// Nothing is overwritten; a file has a temporary name until it is whole.
+    /// Writes a file, or a folder with everything in it, into a folder, which is made where it is missing. Nothing is
+    /// overwritten and no link is followed below that folder; a file has a temporary name until it is whole.
     ///
     /// # Errors
-    /// [`RecoverError::NoSuchPath`]; [`RecoverError::File`] when `to` cannot be written. What cannot be read is left
-    /// out and reported.
+    /// [`RecoverError::NoSuchPath`]; [`RecoverError::File`] when the folder cannot be written;
+    /// [`RecoverError::ExtractInterrupted`]. What cannot be read, or have its name here, is left out and reported.
     pub fn extract(
         &mut self,
         path: &str,
-        to: &Path,
+        options: &ExtractOptions,
         cancel: &AtomicBool,
         observer: &dyn Observer,
     ) -> Result<ExtractReport, RecoverError> {
+        let to = &options.to;
+        let found = self.find(path)?;
         std::fs::create_dir_all(to).map_err(RecoverError::file(to, "made"))?;
         let mut report = ExtractReport::default();
-        // Work still to do: what, where it goes, how deep.
-        let mut work: Vec<(Entry, String, PathBuf, usize)> = Vec::new();
-        match self.find(path)? {
+        let mut seen = BTreeSet::new();
+        let mut waiting = Vec::new();
+        waiting.push(match found {
             Found::Folder(record) => {
-                for entry in self.entries(record, path)? {
-                    let name = entry.name.clone();
-                    work.push((entry, name, to.to_owned(), 0));
+                seen.insert(record);
+                Waiting {
+                    path: String::new(),
+                    to: to.clone(),
+                    entries: self.entries(record, path)?.into_iter(),
                 }
             }
             Found::Entry(entry) => {
-                let name = entry.name.clone();
-                work.push((entry, name, to.to_owned(), 0));
+                Waiting { path: String::new(), to: to.clone(), entries: vec![entry].into_iter() }
             }
-        }
-        let mut seen = BTreeSet::new();
-        while let Some((entry, path, folder, depth)) = work.pop() {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(RecoverError::Interrupted { partial: to.to_owned() });
-            }
-            let Some(name) = safe_name(&entry.name) else {
-                report.leave_out(&path, "its name cannot be a file's here");
+        });
+        let mut looked_at = 0;
+        while let Some(folder) = waiting.last_mut() {
+            let Some(entry) = folder.entries.next() else {
+                waiting.pop();
                 continue;
             };
-            let target = folder.join(name);
+            if cancel.load(Ordering::Relaxed) {
+                return Err(RecoverError::ExtractInterrupted { to: to.clone(), files: report.files });
+            }
+            let path = format!("{}{}", folder.path, entry.name);
+            if looked_at == MAX_EXTRACTED_ENTRIES {
+                report.leave_out(&path, "and all behind it: there are more files than a volume has");
+                break;
+            }
+            looked_at += 1;
+            if let Some(why) = why_not_a_name(&entry.name) {
+                report.leave_out(&path, why);
+                continue;
+            }
+            let target = folder.to.join(&entry.name);
             match entry.kind {
                 EntryKind::Link => report.leave_out(&path, "a link or a file kept elsewhere (reparse point)"),
-                EntryKind::Folder if depth >= MAX_DEPTH => report.leave_out(&path, "too deep"),
+                EntryKind::Folder if waiting.len() > MAX_DEPTH => report.leave_out(&path, "too deep"),
+                EntryKind::Folder if !seen.insert(entry.record) => {
+                    report.leave_out(&path, "a folder that contains itself, or that was met before");
+                }
                 EntryKind::Folder => {
-                    if !seen.insert(entry.record) {
-                        report.leave_out(&path, "a folder that contains itself");
-                        continue;
-                    }
-                    if let Err(error) = std::fs::create_dir(&target)
-                        && error.kind() != io::ErrorKind::AlreadyExists
-                    {
-                        return Err(RecoverError::file(&target, "made")(error));
-                    }
+                    let have: usize = waiting.iter().map(|folder| folder.entries.len()).sum();
                     match self.entries(entry.record, &path) {
-                        Ok(entries) => work.extend(entries.into_iter().map(|entry| {
-                            let path = format!("{path}/{}", entry.name);
-                            (entry, path, target.clone(), depth + 1)
-                        })),
+                        Ok(entries) if have + entries.len() > MAX_WAITING_ENTRIES => {
+                            report.leave_out(&path, "too many entries on the way to it");
+                        }
+                        Ok(entries) => match make_folder(&target)? {
+                            Ok(()) => {
+                                let path = format!("{path}/");
+                                waiting.push(Waiting { path, to: target, entries: entries.into_iter() });
+                            }
+                            Err(why) => report.leave_out(&path, why),
+                        },
                         Err(error) => report.leave_out(&path, error),
                     }
                 }
-                EntryKind::File => match self.extract_file(&entry, &path, &target, cancel, observer)? {
-                    Ok(bytes) => {
-                        report.files += 1;
-                        report.bytes += bytes;
+                EntryKind::File => {
+                    let partial = temporary(&target, options.random_id, looked_at);
+                    let may_write = self.reader.source.size_bytes().saturating_mul(MAX_WRITTEN_VOLUMES);
+                    let left = may_write.saturating_sub(report.bytes);
+                    match self.extract_file(&entry, &path, &partial, &target, left, cancel, observer)? {
+                        Ok(bytes) => {
+                            report.files += 1;
+                            report.bytes += bytes;
+                        }
+                        Err(why) => report.leave_out(&path, why),
                     }
-                    Err(why) => report.leave_out(&path, why),
-                },
+                }
             }
         }
         Ok(report)
     }
 
     /// Writes one file. The inner error says why it was left out.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has them apart")]
     fn extract_file(
         &mut self,
         entry: &Entry,
         path: &str,
+        partial: &Path,
         target: &Path,
+        left_bytes: u64,
         cancel: &AtomicBool,
         observer: &dyn Observer,
     ) -> Result<Result<u64, String>, RecoverError> {
-        if target.symlink_metadata().is_ok() {
-            return Ok(Err(format!("{} is there already", target.display())));
+        match target.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Ok(Err(format!("it cannot have its name here: {error}"))),
+            Ok(_) => return Ok(Err(format!("{} is there already", target.display()))),
         }
-        let partial = crate::target::partial_path(target);
+        let mut output = create_new(partial).map_err(RecoverError::file(partial, "written"))?;
+        let written = self
+            .copy_content(entry, path, &mut output, left_bytes, cancel, observer)
+            .map_err(RecoverError::file(partial, "written"));
+        let named = match written {
+            Ok(Ok(bytes)) => {
+                output.sync_all().map_err(RecoverError::file(partial, "written")).and_then(|()| {
+                    drop(output);
+                    match give_name(partial, target) {
+                        Ok(()) => Ok(Ok(bytes)),
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                            Ok(Err(format!("{} is there already", target.display())))
+                        }
+                        Err(error) => Err(RecoverError::file(target, "written")(error)),
+                    }
+                })
+            }
+            left_out_or_failed => left_out_or_failed,
+        };
+        if !matches!(named, Ok(Ok(_))) {
+            // Ours: it was made above, under a name of its own.
+            let _ = std::fs::remove_file(partial);
+        }
+        named
+    }
+
+    /// Copies the content of a file. The two ways to fail: reading leaves the file out, writing ends the extraction.
+    fn copy_content(
+        &mut self,
+        entry: &Entry,
+        path: &str,
+        output: &mut File,
+        left_bytes: u64,
+        cancel: &AtomicBool,
+        observer: &dyn Observer,
+    ) -> io::Result<Result<u64, String>> {
         let (ntfs, reader) = (&self.ntfs, &mut self.reader);
-        let mut open = File::options();
-        open.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
-        let mut output = open.open(&partial).map_err(RecoverError::file(&partial, "written"))?;
-        // The two ways to fail: reading leaves the file out, writing ends the extraction.
+        let volume_bytes = reader.source.size_bytes();
         let mut write_error = None;
         let copied = guarded(path, || {
             reader.allow(MAX_FOLDER_READS);
@@ -251,43 +322,40 @@ impl<'s> NtfsBrowser<'s> {
                 return Ok(Err("its content is encrypted (EFS)".to_owned()));
             }
             let mut value = attribute.value(reader)?;
-            reader.allow(value.len() / 512 + MAX_FOLDER_READS);
+            if value.len() > volume_bytes {
+                return Ok(Err(format!("it claims {} bytes, more than the volume has", value.len())));
+            }
+            if value.len() > left_bytes {
+                return Ok(Err("all files together claim more than the volume can hold".to_owned()));
+            }
+            let mut left = value.len();
+            reader.allow(left / 512 + MAX_FOLDER_READS);
             let mut buffer = vec![0; COPY_BYTES];
             let mut copied = 0;
-            loop {
+            while left > 0 {
                 if cancel.load(Ordering::Relaxed) {
                     return Ok(Err("interrupted".to_owned()));
                 }
-                let have = value.read(reader, &mut buffer)?;
+                // At most the buffer.
+                let wanted = left.min(COPY_BYTES as u64) as usize;
+                let have = value.read(reader, &mut buffer[..wanted])?;
                 if have == 0 {
-                    return Ok(Ok(copied));
+                    return Ok(Err(format!("it ends {left} bytes early")));
                 }
                 if let Err(error) = output.write_all(&buffer[..have]) {
                     write_error = Some(error);
                     return Ok(Ok(copied));
                 }
+                left -= have as u64;
                 copied += have as u64;
                 observer.advanced(have as u64);
             }
+            Ok(Ok(copied))
         });
-        if let Some(error) = write_error {
-            let _ = std::fs::remove_file(&partial);
-            return Err(RecoverError::file(&partial, "written")(error));
-        }
-        drop(output);
-        match copied {
-            Ok(Ok(bytes)) => {
-                std::fs::rename(&partial, target).map_err(RecoverError::file(target, "written"))?;
-                Ok(Ok(bytes))
-            }
-            Ok(Err(why)) => {
-                let _ = std::fs::remove_file(&partial);
-                Ok(Err(why))
-            }
-            Err(error) => {
-                let _ = std::fs::remove_file(&partial);
-                Ok(Err(error.to_string()))
-            }
+        match (write_error, copied) {
+            (Some(error), _) => Err(error),
+            (None, Ok(copied)) => Ok(copied),
+            (None, Err(error)) => Ok(Err(error.to_string())),
         }
     }
 
@@ -379,13 +447,60 @@ fn guarded<T>(path: &str, work: impl FnOnce() -> Result<T, NtfsError>) -> Result
     }
 }
 
-/// A name from a volume as a name here; none when it could leave its folder or mean something else.
-fn safe_name(name: &str) -> Option<&str> {
-    let is_bad = name.is_empty()
-        || matches!(name, "." | "..")
-        || name.contains(['/', '\\', '\0'])
-        || (cfg!(windows) && name.contains(['<', '>', ':', '"', '|', '?', '*']));
-    (!is_bad).then_some(name)
+/// Entries of a folder that are still to be extracted.
+struct Waiting {
+    /// Path on the volume, with its closing slash.
+    path: String,
+    to: PathBuf,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+/// A name beside a file that nothing else has.
+fn temporary(target: &Path, random_id: [u8; 8], number: u64) -> PathBuf {
+    target.with_file_name(format!(".lifeboat-{}-{number}.partial", crate::journal::hex(&random_id)))
+}
+
+/// Makes a folder, or takes one that is there. The inner error says why not.
+fn make_folder(target: &Path) -> Result<Result<(), String>, RecoverError> {
+    match std::fs::create_dir(target) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A link could lead anywhere.
+            let is_folder = target.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            let why = || format!("{} is there already, and is no folder", target.display());
+            Ok(if is_folder { Ok(()) } else { Err(why()) })
+        }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput) =>
+        {
+            Ok(Err(format!("it cannot have its name here: {error}")))
+        }
+        Err(error) => Err(RecoverError::file(target, "made")(error)),
+    }
+}
+
+/// Says why a name from a volume is not taken as a name here: it could leave its folder, mean a device to Windows, or
+/// deceive whoever reads it. Windows refuses such names too, so only forged or foreign volumes have them.
+fn why_not_a_name(name: &str) -> Option<&'static str> {
+    const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+    if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\\']) {
+        return Some("its name leads elsewhere");
+    }
+    if name.chars().any(char::is_control) {
+        return Some("its name has control characters");
+    }
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_lowercase();
+    let is_port = ["com", "lpt"].iter().any(|port| {
+        let rest = stem.strip_prefix(port).map(|rest| rest.chars().collect::<Vec<_>>());
+        matches!(rest.as_deref(), Some(['0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}']))
+    });
+    if is_port || DEVICES.contains(&stem.as_str()) {
+        return Some("its name is that of a device on Windows");
+    }
+    if cfg!(windows) && (name.ends_with(['.', ' ']) || name.contains(['<', '>', ':', '"', '|', '?', '*'])) {
+        return Some("Windows takes no such name");
+    }
+    None
 }
 
 /// Bytes read at once for structures.
@@ -455,5 +570,40 @@ impl Seek for PlainReader<'_> {
         };
         self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_something_else_are_left_out() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "..\\b",
+            "a\0",
+            "a\nb",
+            "\u{1b}[2J",
+            "\u{85}",
+            "nul",
+            "NUL",
+            "Con.txt",
+            "aux .tar.gz",
+            "com1",
+            "LPT9.log",
+            "com\u{b2}",
+            "CONIN$",
+        ] {
+            assert!(why_not_a_name(name).is_some(), "{name:?}");
+        }
+        for name in
+            ["a", "Größe.txt", "console", "com", "com10", "nul_", ".nul", "a..b", "auxiliary.c", "..."]
+        {
+            assert!(cfg!(windows) || why_not_a_name(name).is_none(), "{name:?}");
+        }
     }
 }

@@ -11,9 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::RecoverError;
 use crate::journal::{Earlier, Journal, hex};
+use crate::place::{is_taken, refuse_source};
 use crate::plain::PlainSource;
 use crate::space::free_bytes;
-use crate::target::{OutputKind, Target, with_suffix};
+use crate::target::{OutputKind, Target, journal_path, partial_path};
 
 /// Bytes that a core works on at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -85,9 +86,11 @@ impl Observer for Unobserved {
     fn advanced(&self, _: u64) {}
 }
 
-/// Writes a plain source to a file. Nothing stands under the output's name before it is whole.
+/// Writes a plain source to a file. Nothing stands under the output's name before it is whole; no file of the source,
+/// and none that another made, is written to.
 ///
 /// # Errors
+/// [`RecoverError::IsSource`], [`RecoverError::Exists`] and [`RecoverError::OtherPartial`] before anything is written;
 /// [`RecoverError::Interrupted`] after `cancel` was set; what is complete stays for the next run, as it does after
 /// every failure to write.
 pub fn decrypt_to(
@@ -96,30 +99,43 @@ pub fn decrypt_to(
     cancel: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<DecryptReport, RecoverError> {
+    copy_to(source, options, &[], cancel, observer)
+}
+
+/// Writes a plain source to a file, with other bytes at the places of `patches`.
+pub(crate) fn copy_to(
+    source: &dyn PlainSource,
+    options: &DecryptOptions,
+    patches: &[(u64, &[u8])],
+    cancel: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<DecryptReport, RecoverError> {
     let output = &options.output;
-    if output.symlink_metadata().is_ok() {
+    let (partial, journal_path) = (partial_path(output), journal_path(output));
+    for path in [output, &partial, &journal_path] {
+        refuse_source(path, source.files())?;
+    }
+    if is_taken(output) {
         return Err(RecoverError::Exists { path: output.clone() });
     }
-    let partial = crate::target::partial_path(output);
     let kind = match options.kind {
         OutputKind::Raw => "raw",
         OutputKind::Vhdx => "vhdx",
     };
-    let form = if options.skip_unallocated { "allocated" } else { "all" };
+    let form = match (patches, options.skip_unallocated) {
+        ([_, ..], _) => "patched",
+        ([], true) => "allocated",
+        ([], false) => "all",
+    };
     let purpose = format!("{kind} {form} {}", hex(&source.fingerprint()));
-    if options.check_space && !partial.exists() {
-        check_space(source, options)?;
+    if options.check_space && !is_taken(&partial) {
+        check_space(source.copied_bytes(options.skip_unallocated), source, options)?;
     }
-    let journal_path = with_suffix(output, ".partial.journal");
     let (journal, earlier) = Journal::open(&journal_path, &partial, &purpose, options.random_ids)?;
     if options.check_space && earlier.ids.is_some() {
         // What an earlier run wrote has its room already.
         let written = SEGMENT_BYTES * earlier.segments.len() as u64;
-        check_space_for(
-            source.copied_bytes(options.skip_unallocated).saturating_sub(written),
-            source,
-            options,
-        )?;
+        check_space(source.copied_bytes(options.skip_unallocated).saturating_sub(written), source, options)?;
     }
     let size = source.size_bytes();
     let sector = source.sector_bytes();
@@ -143,6 +159,10 @@ pub fn decrypt_to(
     let missing = copy.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut ranges = missing.ranges;
     ranges.sort_by_key(|range| range.start);
+    // After all else, so that a segment that the journal calls complete has the bytes of the source.
+    for (offset, bytes) in patches {
+        target.overwrite(*offset, bytes, &journal)?;
+    }
     let file_bytes = target.finish(journal)?;
     Ok(DecryptReport {
         plain_bytes: size,
@@ -155,11 +175,7 @@ pub fn decrypt_to(
     })
 }
 
-fn check_space(source: &dyn PlainSource, options: &DecryptOptions) -> Result<(), RecoverError> {
-    check_space_for(source.copied_bytes(options.skip_unallocated), source, options)
-}
-
-fn check_space_for(
+fn check_space(
     need_bytes: u64,
     source: &dyn PlainSource,
     options: &DecryptOptions,

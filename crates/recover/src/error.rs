@@ -16,6 +16,18 @@ pub enum RecoverError {
         /// The output.
         path: PathBuf,
     },
+    /// The output, or a file beside it that is written on the way, is a file of the source disk.
+    #[error(
+        "{} is a file of the disk that is read ({}), and a source is never written to; name another output",
+        path.display(),
+        source_file.display()
+    )]
+    IsSource {
+        /// The file that would be written.
+        path: PathBuf,
+        /// The file of the source that it is.
+        source_file: PathBuf,
+    },
     /// There is not enough room.
     #[error(
         "the file system of {} has {free_bytes} bytes free, and up to {need_bytes} may be needed; choose another place{}",
@@ -48,10 +60,11 @@ pub enum RecoverError {
         /// The partial output.
         path: PathBuf,
     },
-    /// A partial output belongs to something else.
+    /// What has the name of the partial output, or of its journal, belongs to something else.
     #[error(
-        "{} is the beginning of another output (of another volume, key or form), and is not continued; \
-         remove it and {} to begin anew, or name another output",
+        "{} is not the beginning of this output (it is of another disk, of another state of the disk, of another key or form, \
+         or of another program), and is neither continued nor overwritten; name another output, or look at it and remove it \
+         and {} yourself",
         partial.display(),
         journal.display()
     )]
@@ -69,11 +82,29 @@ pub enum RecoverError {
         /// What is wrong.
         source: lifeboat_vhdx::VhdxWriteError,
     },
+    /// There can be no overlay in which BitLocker is suspended.
+    #[error("no overlay can be written: {why}")]
+    NotSuspendable {
+        /// Why.
+        why: String,
+    },
     /// A person stopped it.
     #[error("interrupted; what is complete stays in {}, and the same command goes on from there", partial.display())]
     Interrupted {
         /// The partial output.
         partial: PathBuf,
+    },
+    /// A person stopped an extraction.
+    #[error(
+        "interrupted; {files} whole files are in {}, and the same command goes on: it leaves what is there as it is, and \
+         names it",
+        to.display()
+    )]
+    ExtractInterrupted {
+        /// The folder.
+        to: PathBuf,
+        /// Files that this run wrote.
+        files: u64,
     },
     /// The decrypted volume holds no file system that can be read here.
     #[error("the files of this volume cannot be listed: {why}. Decrypt it with --to and open it elsewhere")]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::RecoverError;
+use crate::place::{create_new, is_taken, open_own};
 
 const MAGIC: &str = "lifeboat-recover-journal 1";
 /// Longest line that is looked at.
@@ -36,32 +37,42 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal, locked against other processes, and reads what an earlier run left. One that belongs to
-    /// something else is refused.
+    /// Opens the journal, locked against other processes, and reads what an earlier run left. A partial output that no
+    /// journal tells of, and a journal of something else, are someone else's and stay as they are.
     pub(crate) fn open(
         path: &Path,
         partial: &Path,
         purpose: &str,
         ids: [u8; 48],
     ) -> Result<(Self, Earlier), RecoverError> {
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(RecoverError::file(path, "written"))?;
+        let other = || RecoverError::OtherPartial { partial: partial.to_owned(), journal: path.to_owned() };
+        let mut file = match create_new(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                open_own(path).map_err(RecoverError::file(path, "read"))?.ok_or_else(other)?
+            }
+            Err(error) => return Err(RecoverError::file(path, "written")(error)),
+        };
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(RecoverError::Busy { path: partial.to_owned() });
         }
+        let has_partial = is_taken(partial);
         let (earlier, good_bytes) = match read(&file, purpose).map_err(RecoverError::file(path, "read"))? {
-            Read::Journal(earlier, good_bytes) if partial.exists() => (earlier, good_bytes),
+            Read::Journal(earlier, good_bytes) if has_partial => (earlier, good_bytes),
             // The output that it spoke of is gone.
-            Read::Journal(..) | Read::Empty => (Earlier::default(), 0),
-            Read::Other => {
-                return Err(RecoverError::OtherPartial {
-                    partial: partial.to_owned(),
-                    journal: path.to_owned(),
-                });
+            Read::Journal(..) => (Earlier::default(), 0),
+            // The first line is written before the output is made.
+            Read::Empty if !has_partial => (Earlier::default(), 0),
+            Read::Empty => {
+                // Made just now, or by a run that came no further: nothing is lost with it.
+                let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+                drop(file);
+                if is_empty {
+                    let _ = std::fs::remove_file(path);
+                }
+                return Err(other());
             }
+            Read::Other => return Err(other()),
         };
         file.set_len(good_bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)).map(drop))
@@ -166,9 +177,9 @@ mod tests {
     fn what_was_written_is_read_and_a_cut_line_ends_it() {
         let folder = tempfile::tempdir().unwrap();
         let (path, partial) = (folder.path().join("journal"), folder.path().join("partial"));
-        std::fs::write(&partial, b"").unwrap();
         let (journal, earlier) = Journal::open(&path, &partial, "raw 01", [7; 48]).unwrap();
         assert!(earlier.ids.is_none() && earlier.segments.is_empty());
+        std::fs::write(&partial, b"").unwrap();
         journal.allocated(9).unwrap();
         journal.complete(3, &[5; 32]).unwrap();
         assert!(matches!(Journal::open(&path, &partial, "raw 01", [7; 48]), Err(RecoverError::Busy { .. })));
@@ -176,10 +187,16 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let (_, earlier) = Journal::open(&path, &partial, "raw 01", [8; 48]).unwrap();
             let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+            if length < first {
+                // Before the first line stood there was no output: this one is another's.
+                let refused = Journal::open(&path, &partial, "raw 01", [8; 48]);
+                assert!(matches!(refused, Err(RecoverError::OtherPartial { .. })), "{length}");
+                continue;
+            }
+            let (_, earlier) = Journal::open(&path, &partial, "raw 01", [8; 48]).unwrap();
             let second = first + b"A 9\n".len();
-            assert_eq!(earlier.ids, (length >= first).then_some([7; 48]), "{length}");
+            assert_eq!(earlier.ids, Some([7; 48]), "{length}");
             assert_eq!(earlier.blocks.len(), usize::from(length >= second), "{length}");
             assert_eq!(earlier.segments.len(), usize::from(length == whole.len()), "{length}");
         }

@@ -1,6 +1,7 @@
 //! What is copied: a decrypted volume, or a whole disk with its volumes decrypted in place.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use lifeboat_disk::{PortError, ReadAt, VirtualDisk, VolumeReader};
 use lifeboat_fve as fve;
@@ -29,8 +30,12 @@ pub trait PlainSource: Sync {
     /// Returns an upper limit of the bytes that a sparse copy takes.
     fn copied_bytes(&self, skip_unallocated: bool) -> u64;
 
-    /// Returns what tells this content from any other, keys included, without telling them.
+    /// Returns what tells this content from any other, without telling it: keys, the volume, and the state of every file
+    /// that it comes from.
     fn fingerprint(&self) -> [u8; 32];
+
+    /// Returns the files that it comes from; none of them may be written to.
+    fn files(&self) -> &[PathBuf];
 }
 
 /// A decrypted volume.
@@ -46,10 +51,10 @@ impl<'v, 'd, F: ReadAt> PlainVolume<'v, 'd, F> {
     /// # Errors
     /// As [`fve::Volume::decrypt`].
     pub fn new(locked: &'v LockedVolume<'d, F>, opened: &Opened) -> Result<Self, fve::Error> {
-        let copies = locked.fve().distinct_metadata();
-        let metadata = copies.get(opened.metadata_index).unwrap_or(locked.fve().metadata());
+        let metadata = locked.metadata_of(opened);
         let plain = locked.fve().decrypt(metadata, opened.volume_key())?;
         let mut hasher = blake3::Hasher::new_derive_key("Lifeboat 2026 recover: what a partial output is of");
+        hasher.update(&locked.source.state());
         hasher.update(&metadata.volume_id.0);
         hasher.update(metadata.information());
         hasher.update(&locked.volume.offset_bytes.to_le_bytes());
@@ -133,6 +138,10 @@ impl<F: ReadAt + Sync> PlainSource for PlainVolume<'_, '_, F> {
 
     fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        self.locked.source.disk.files()
     }
 }
 
@@ -220,12 +229,17 @@ impl<F: ReadAt + Sync> PlainSource for PlainDisk<'_, '_, F> {
     }
 
     fn fingerprint(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = blake3::Hasher::new_derive_key("Lifeboat 2026 recover: what a partial disk is of");
+        hasher.update(&self.source.state());
         hasher.update(&self.size_bytes().to_le_bytes());
         for volume in &self.volumes {
             hasher.update(&volume.fingerprint);
         }
         hasher.finalize().into()
+    }
+
+    fn files(&self) -> &[PathBuf] {
+        self.source.disk.files()
     }
 }
 

@@ -121,7 +121,7 @@ fn ways<F: ReadAt + Sync>(
     };
     let success = opened.and_then(|opened| opened.result.as_ref().ok());
     let mut statements = facts(locked);
-    if volume.state() == fve::VolumeState::Decrypted {
+    if locked.is_decrypted() {
         let why = "BitLocker's metadata is there, but nothing is encrypted: --to copies the volume";
         return (vec![way(WayKind::NotEncrypted, WayStanding::Open, why, &[])], statements);
     }
@@ -270,7 +270,7 @@ fn facts<F: ReadAt>(locked: &LockedVolume<'_, F>) -> Vec<Statement> {
     let mut statements = Vec::new();
     if locked.uses_capture {
         statements
-            .push(known("sector 0 or all metadata copies of this volume are destroyed; metadata captured or searched for takes their place"));
+            .push(known("sector 0 or all metadata copies of this volume are destroyed; metadata captured or searched for takes their place, and counts when a key is proved with it on this disk"));
     }
     let (copies, good) = (volume.copies().len(), volume.good_copies());
     if good < copies {

@@ -11,12 +11,10 @@ use crate::source::LockedVolume;
 use crate::unlock::Opened;
 
 /// Returns the recovery passwords and external keys that an opened volume gives back.
-#[must_use]
-pub fn recovered_keys<F: ReadAt>(volume: &LockedVolume<'_, F>, opened: &Opened) -> Vec<Credential> {
+pub(crate) fn recovered_keys<F: ReadAt>(volume: &LockedVolume<'_, F>, opened: &Opened) -> Vec<Credential> {
     let Some(vmk) = opened.vmk() else { return Vec::new() };
-    let copies = volume.fve().distinct_metadata();
-    let metadata = copies.get(opened.metadata_index).unwrap_or(volume.fve().metadata());
-    metadata
+    volume
+        .metadata_of(opened)
         .read_back(vmk)
         .into_iter()
         .filter_map(|entry| match entry.outcome {
@@ -34,8 +32,7 @@ pub fn read_back_text<F: ReadAt>(
     volume: &LockedVolume<'_, F>,
     opened: &Opened,
 ) -> (Zeroizing<String>, u64, u64) {
-    let copies = volume.fve().distinct_metadata();
-    let metadata = copies.get(opened.metadata_index).unwrap_or(volume.fve().metadata());
+    let metadata = volume.metadata_of(opened);
     // Room for all, so that no copy is left behind when it grows.
     let mut text = Zeroizing::new(String::with_capacity(1024 + 1024 * metadata.protectors().len()));
     let (mut passwords, mut keys) = (0, 0);

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 /// Returns the bytes free for this user in the folder; none where the system does not say (Windows: not asked yet).
-#[must_use]
-pub fn free_bytes(folder: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     free(folder)
 }

@@ -13,6 +13,7 @@ use lifeboat_vhdx::{
 
 use crate::error::RecoverError;
 use crate::journal::{Earlier, Journal};
+use crate::place::{create_new, give_name, open_own};
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,9 @@ impl OutputKind {
     #[must_use]
     pub fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("vhdx") => Self::Vhdx,
+            Some(extension) if ["vhdx", "avhdx"].iter().any(|one| extension.eq_ignore_ascii_case(one)) => {
+                Self::Vhdx
+            }
             _ => Self::Raw,
         }
     }
@@ -40,7 +43,12 @@ pub fn partial_path(output: &Path) -> PathBuf {
     with_suffix(output, ".partial")
 }
 
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Returns the name of the journal beside it.
+pub(crate) fn journal_path(output: &Path) -> PathBuf {
+    with_suffix(output, ".partial.journal")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
@@ -73,6 +81,8 @@ pub(crate) struct Target {
     size_bytes: u64,
     vhdx: Option<Mutex<Vhdx>>,
     block_bytes: u64,
+    /// Whether an earlier run wrote to the file: what reads as zeros must be made zeros.
+    is_resumed: bool,
 }
 
 /// The structures of a VHDX: the writer gives blocks their place; their bytes go to the file directly.
@@ -83,9 +93,17 @@ struct Vhdx {
 }
 
 /// Port of the writer: notes where it writes, and writes only at the end.
-struct Port {
+pub(crate) struct Port {
     file: File,
     state: Arc<PortState>,
+}
+
+impl Port {
+    /// Makes a port that writes at once.
+    pub(crate) fn direct(file: File) -> Self {
+        let state = PortState { is_finishing: AtomicBool::new(true), ..PortState::default() };
+        Self { file, state: Arc::new(state) }
+    }
 }
 
 #[derive(Default)]
@@ -128,7 +146,7 @@ impl Vhdx {
 }
 
 /// The three ids of a VHDX.
-fn disk_ids(bytes: &[u8; 48]) -> NewDiskIds {
+pub(crate) fn disk_ids(bytes: &[u8; 48]) -> NewDiskIds {
     let id = |number: usize| {
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[number * 16..number * 16 + 16]);
@@ -151,19 +169,19 @@ impl Target {
         earlier: &Earlier,
     ) -> Result<Self, RecoverError> {
         let partial = partial_path(output);
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&partial).map_err(RecoverError::file(&partial, "written"))?;
-        if earlier.ids.is_none() {
-            // Whatever stood there is of no known making.
-            file.set_len(0).map_err(RecoverError::file(&partial, "written"))?;
-        }
+        let written = || RecoverError::file(&partial, "written");
+        let is_resumed = earlier.ids.is_some();
+        let file = if is_resumed {
+            let other =
+                || RecoverError::OtherPartial { partial: partial.clone(), journal: journal_path(output) };
+            open_own(&partial).map_err(written())?.ok_or_else(other)?
+        } else {
+            create_new(&partial).map_err(written())?
+        };
         let (mut vhdx, mut blocks) = (None, 0);
         match kind {
             OutputKind::Raw => {
-                file.set_len(size_bytes).map_err(RecoverError::file(&partial, "written"))?;
+                file.set_len(size_bytes).map_err(written())?;
             }
             OutputKind::Vhdx => {
                 let virtual_size = size_bytes.next_multiple_of(sector_bytes.into());
@@ -174,19 +192,24 @@ impl Target {
                 options.physical_sector_bytes = 4096;
                 blocks = options.block_bytes.into();
                 let state = Arc::<PortState>::default();
-                let port = Port {
-                    file: file.try_clone().map_err(RecoverError::file(&partial, "written"))?,
-                    state: Arc::clone(&state),
-                };
+                let port = Port { file: file.try_clone().map_err(written())?, state: Arc::clone(&state) };
                 let writer = VhdxWriter::create(port, options).map_err(vhdx_error(output))?;
                 let mut structures = Vhdx { writer, port: state, places: BTreeMap::new() };
                 for &block in &earlier.blocks {
                     structures.place(block, blocks).map_err(vhdx_error(output))?;
                 }
+                if is_resumed {
+                    // Structures are written last, into zeros; and behind the known blocks new ones begin empty.
+                    let first = structures.places.values().min().copied();
+                    let end = structures.places.values().max().map_or(0, |place| place + blocks);
+                    file.set_len(end).map_err(written())?;
+                    clear(&file, 0..first.unwrap_or(0)).map_err(written())?;
+                }
                 vhdx = Some(Mutex::new(structures));
             }
         }
-        Ok(Self { output: output.to_owned(), partial, file, size_bytes, vhdx, block_bytes: blocks })
+        let output = output.to_owned();
+        Ok(Self { output, partial, file, size_bytes, vhdx, block_bytes: blocks, is_resumed })
     }
 
     pub(crate) fn partial(&self) -> &Path {
@@ -197,23 +220,49 @@ impl Target {
         self.vhdx.as_ref().map(|vhdx| vhdx.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes plain bytes, pages of zeros left out.
+    /// Writes plain bytes, pages of zeros left out where nothing was written before.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8], journal: &Journal) -> Result<(), RecoverError> {
+        self.put(offset, bytes, journal, self.is_resumed)
+    }
+
+    /// Writes plain bytes over others.
+    pub(crate) fn overwrite(&self, offset: u64, bytes: &[u8], journal: &Journal) -> Result<(), RecoverError> {
+        self.put(offset, bytes, journal, true)
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8], journal: &Journal, clears: bool) -> Result<(), RecoverError> {
         let mut start = 0;
         while start < bytes.len() {
             let page_end = |at: usize| (at + PAGE_BYTES).min(bytes.len());
-            if is_zero(&bytes[start..page_end(start)]) {
-                start = page_end(start);
-                continue;
-            }
+            let is_empty = |at: usize| is_zero(&bytes[at..page_end(at)]);
+            let run_is_empty = is_empty(start);
             let mut end = page_end(start);
-            while end < bytes.len() && !is_zero(&bytes[end..page_end(end)]) {
+            while end < bytes.len() && is_empty(end) == run_is_empty {
                 end = page_end(end);
             }
-            self.write_run(offset + start as u64, &bytes[start..end], journal)?;
+            let at = offset + start as u64;
+            if !run_is_empty {
+                self.write_run(at, &bytes[start..end], journal)?;
+            } else if clears {
+                self.clear_run(at, end - start)?;
+            }
             start = end;
         }
         Ok(())
+    }
+
+    /// Finds where the file has the bytes from `at` on, and how many of `length` lie there together. None is a block
+    /// without room.
+    fn place(&self, at: u64, length: usize) -> (Option<u64>, usize) {
+        let Some(vhdx) = self.vhdx() else { return (Some(at), length) };
+        let place = vhdx.places.get(&(at / self.block_bytes));
+        (place.map(|place| place + at % self.block_bytes), self.in_block(at, length))
+    }
+
+    /// Cuts a length at the end of the block.
+    fn in_block(&self, at: u64, length: usize) -> usize {
+        let left = self.block_bytes - at % self.block_bytes;
+        length.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     fn write_run(&self, offset: u64, bytes: &[u8], journal: &Journal) -> Result<(), RecoverError> {
@@ -224,19 +273,31 @@ impl Target {
                 None => (at, bytes.len() - done),
                 Some(mut vhdx) => {
                     let block = at / self.block_bytes;
-                    let left = (block + 1) * self.block_bytes - at;
                     let (place, is_new) =
                         vhdx.place(block, self.block_bytes).map_err(vhdx_error(&self.output))?;
                     if is_new {
                         // Under the lock, so that the journal has the order in which places were given.
                         journal.allocated(block)?;
                     }
-                    let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - done);
-                    (place + at % self.block_bytes, length)
+                    (place + at % self.block_bytes, self.in_block(at, bytes.len() - done))
                 }
             };
             write_all_at(&self.file, place, &bytes[done..done + length])
                 .map_err(RecoverError::file(&self.partial, "written"))?;
+            done += length;
+        }
+        Ok(())
+    }
+
+    /// Makes a run of zeros in a file of which an earlier run left parts.
+    fn clear_run(&self, offset: u64, length: usize) -> Result<(), RecoverError> {
+        let mut done = 0;
+        while done < length {
+            let (place, length) = self.place(offset + done as u64, length - done);
+            if let Some(place) = place {
+                clear(&self.file, place..place + length as u64)
+                    .map_err(RecoverError::file(&self.partial, "written"))?;
+            }
             done += length;
         }
         Ok(())
@@ -247,15 +308,7 @@ impl Target {
         let mut done = 0;
         while done < buffer.len() {
             let at = offset + done as u64;
-            let (place, length) = match self.vhdx() {
-                None => (Some(at), buffer.len() - done),
-                Some(vhdx) => {
-                    let block = at / self.block_bytes;
-                    let left = (block + 1) * self.block_bytes - at;
-                    let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len() - done);
-                    (vhdx.places.get(&block).map(|place| place + at % self.block_bytes), length)
-                }
-            };
+            let (place, length) = self.place(at, buffer.len() - done);
             let part = &mut buffer[done..done + length];
             part.fill(0);
             if let Some(place) = place {
@@ -278,28 +331,33 @@ impl Target {
         }
         self.file.sync_all().map_err(written)?;
         drop(self.file);
-        // A hard link refuses what exists; a rename would replace it. Where there are no hard links, look first.
-        match std::fs::hard_link(&self.partial, &self.output) {
-            Ok(()) => {
-                std::fs::remove_file(&self.partial).map_err(RecoverError::file(&self.partial, "removed"))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(RecoverError::Exists { path: self.output });
-            }
-            Err(_) => {
-                if self.output.symlink_metadata().is_ok() {
-                    return Err(RecoverError::Exists { path: self.output });
-                }
-                std::fs::rename(&self.partial, &self.output)
-                    .map_err(RecoverError::file(&self.output, "written"))?;
-            }
-        }
+        give_name(&self.partial, &self.output).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => RecoverError::Exists { path: self.output.clone() },
+            _ => RecoverError::file(&self.output, "written")(source),
+        })?;
         journal.remove()?;
         Ok(file_bytes)
     }
 }
 
-fn vhdx_error(path: &Path) -> impl FnOnce(VhdxWriteError) -> RecoverError {
+/// Makes a range of a file zeros; holes in it stay holes.
+fn clear(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+    let mut page = [0; 16 * PAGE_BYTES];
+    for offset in range.clone().step_by(page.len()) {
+        // At most sixteen pages.
+        let length = (range.end - offset).min(page.len() as u64) as usize;
+        let page = &mut page[..length];
+        page.fill(0);
+        read_at(file, offset, page)?;
+        if !is_zero(page) {
+            page.fill(0);
+            write_all_at(file, offset, page)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn vhdx_error(path: &Path) -> impl FnOnce(VhdxWriteError) -> RecoverError {
     let path = path.to_owned();
     move |source| RecoverError::Vhdx { path, source }
 }

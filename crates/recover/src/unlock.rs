@@ -98,7 +98,7 @@ pub fn open_volume<F: ReadAt + Sync>(
     generations: &[Metadata],
 ) -> Result<Opened, OpenFailure> {
     let fve = volume.fve();
-    if fve.state() == fve::VolumeState::Decrypted {
+    if volume.is_decrypted() {
         return Ok(Opened {
             opened_by: None,
             protector: None,
@@ -111,14 +111,23 @@ pub fn open_volume<F: ReadAt + Sync>(
             key: None,
         });
     }
-    if fve.metadata().is_hardware_encrypted() {
+    if fve.distinct_metadata().iter().all(fve::Metadata::is_hardware_encrypted) {
         return Err(OpenFailure::CannotRead(fve::Error::HardwareEncrypted));
     }
     if keys.is_empty() {
         return Err(OpenFailure::NoKeys);
     }
     let mut errors = Vec::new();
-    if let Some((name, unlocked)) = unlock_any(fve.distinct_metadata(), keys, &mut errors) {
+    if volume.uses_capture {
+        for candidate in fve.distinct_metadata() {
+            let found = unlock_any(std::slice::from_ref(candidate), keys, &mut errors);
+            let Some((name, unlocked)) = found else { continue };
+            match shifted(volume, candidate, name, unlocked) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => errors.push(error),
+            }
+        }
+    } else if let Some((name, unlocked)) = unlock_any(fve.distinct_metadata(), keys, &mut errors) {
         return accept(volume, name, unlocked);
     }
     for (index, generation) in generations.iter().enumerate() {
@@ -246,25 +255,39 @@ fn shifted<F: ReadAt + Sync>(
     with_key(volume, name, unlocked, key)
 }
 
-/// Accepts a volume key from elsewhere when it opens a known sector of this disk.
+/// Accepts a volume key from elsewhere when it opens a known sector of this disk, laid out as any of its metadata says.
 fn with_key<F: ReadAt + Sync>(
     volume: &LockedVolume<'_, F>,
     name: &'static str,
     unlocked: Unlocked,
     key: VolumeKey,
 ) -> Result<Opened, fve::Error> {
-    let metadata = volume.fve().metadata();
-    let proof = volume.fve().decrypt(metadata, Some(&key))?.prove()?;
-    let is_current = metadata.volume_key(&unlocked.vmk).is_ok();
-    Ok(Opened {
-        opened_by: Some(name),
-        protector: Some(unlocked.protector),
-        metadata_index: 0,
-        authentication: is_current.then(|| metadata.authenticate(&unlocked.vmk)),
-        generation: None,
-        proof: KeyProof::Data(proof),
-        cannot_read: None,
-        vmk: is_current.then_some(unlocked.vmk),
-        key: Some(key),
-    })
+    let fve = volume.fve();
+    // What opens with the same volume master key first.
+    let mut copies: Vec<(usize, &Metadata)> = fve.distinct_metadata().iter().enumerate().collect();
+    copies.sort_by_key(|(_, metadata)| metadata.volume_key(&unlocked.vmk).is_err());
+    let mut first_error = None;
+    for (metadata_index, metadata) in copies {
+        let proof = match fve.decrypt(metadata, Some(&key)).and_then(|plain| plain.prove()) {
+            Ok(proof) => proof,
+            Err(error) => {
+                first_error.get_or_insert(error);
+                continue;
+            }
+        };
+        let is_current = metadata.volume_key(&unlocked.vmk).is_ok();
+        return Ok(Opened {
+            opened_by: Some(name),
+            protector: Some(unlocked.protector),
+            metadata_index,
+            authentication: is_current.then(|| metadata.authenticate(&unlocked.vmk)),
+            generation: None,
+            proof: KeyProof::Data(proof),
+            cannot_read: None,
+            vmk: is_current.then_some(unlocked.vmk),
+            key: Some(key),
+        });
+    }
+    // There is at least one copy, and so an error.
+    Err(first_error.unwrap_or(fve::Error::NotProvenOnData { examined: 0 }))
 }

@@ -220,12 +220,12 @@ pub fn parse_body<B: Body>(record: &Record, entry: &ObjectEntry, plaintext: &[u8
         .read_body(plaintext, MAX_BODY_JSON_BYTES)
         .map_err(|error| opening(&record.writer, &entry.name, error))?;
     let body: B = strict_json::parse(&json).map_err(|error| match version(&json) {
-        Some(v) if v > BODY_VERSION => bad(newer(v)),
+        Some(v) if !(1..=BODY_VERSION).contains(&v) => bad(unreadable_version(v)),
         _ => bad(format!("its document is refused: {error}")),
     })?;
     let head = body.head();
     if !(1..=BODY_VERSION).contains(&head.v) {
-        return Err(bad(newer(head.v)));
+        return Err(bad(unreadable_version(head.v)));
     }
     let expected = (&record.vault, &record.writer, record.kind, entry.class, &entry.owner);
     if (&head.vault, &head.writer, head.kind, head.class, &head.owner) != expected {
@@ -250,11 +250,28 @@ fn version(json: &[u8]) -> Option<u32> {
     serde_json::from_slice::<Body>(json).ok().map(|body| body.head.v)
 }
 
-fn newer(v: u32) -> String {
-    format!("its document has version {v}, and this program reads 1 to {BODY_VERSION}; use a newer one")
+fn unreadable_version(v: u32) -> String {
+    match v {
+        0 => "its document has version 0, which no program writes".to_owned(),
+        _ => format!(
+            "its document has version {v}, and this program reads 1 to {BODY_VERSION}; use a newer one"
+        ),
+    }
 }
 
 /// A part as the bundle's reader knows it.
 pub fn member(part: &PartEntry) -> MemberRef {
     MemberRef { digest: part.digest, size: part.size, offset: part.offset, length: part.length }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_newer_document_asks_for_a_newer_program() {
+        assert!(unreadable_version(BODY_VERSION + 1).contains("use a newer one"));
+        let zero = unreadable_version(0);
+        assert!(!zero.contains("newer") && zero.contains("no program writes"), "{zero}");
+    }
 }

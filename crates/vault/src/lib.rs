@@ -5,6 +5,8 @@
 
 pub mod check;
 pub mod fetch;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod key;
 pub mod ledger;
 pub mod policy;

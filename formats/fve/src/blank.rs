@@ -107,6 +107,8 @@ impl BlankedRegion {
                 // Type and flags stay, so that a reader sees what stood here.
                 return self.blank_key((body.start + size_of::<RawKey>()).min(body.end)..body.end);
             }
+            // What was erased may still stand there, and nobody asks for it.
+            DatumType::ERASED => return self.blank_key(body),
             DatumType::VMK_INFO => size_of::<RawVmkInfo>(),
             DatumType::STRETCH_KEY => size_of::<RawStretchKey>(),
             DatumType::USE_KEY => size_of::<RawKey>(),

@@ -72,6 +72,13 @@ const UNIX_EPOCH_SECONDS: i64 = 11_644_473_600;
 const INTERVALS_PER_SECOND: u64 = 10_000_000;
 
 impl FileTime {
+    /// Converts from whole seconds since 1970-01-01 UTC; what lies outside becomes the nearest time inside.
+    #[must_use]
+    pub fn from_unix_seconds(seconds: i64) -> Self {
+        let seconds = u64::try_from(seconds.saturating_add(UNIX_EPOCH_SECONDS)).unwrap_or(0);
+        Self(seconds.saturating_mul(INTERVALS_PER_SECOND))
+    }
+
     /// Converts to whole seconds since 1970-01-01 UTC; negative before it.
     #[must_use]
     pub fn unix_seconds(self) -> i64 {
@@ -117,5 +124,10 @@ mod tests {
         assert_eq!(FileTime(116_444_736_000_000_000 + 15).unix_seconds(), 0);
         assert_eq!(FileTime(116_444_736_000_000_000 + 15).subsecond_nanoseconds(), 1500);
         assert!(FileTime(u64::MAX).unix_seconds() > 0);
+        for seconds in [0, 1_700_000_000, -11_644_473_600] {
+            assert_eq!(FileTime::from_unix_seconds(seconds).unix_seconds(), seconds);
+        }
+        assert_eq!(FileTime::from_unix_seconds(i64::MIN), FileTime(0));
+        assert_eq!(FileTime::from_unix_seconds(i64::MAX), FileTime(u64::MAX));
     }
 }

@@ -206,13 +206,17 @@ impl<R: ReadAt> Volume<R> {
         Ok(volume)
     }
 
-    /// Opens a volume whose own sector 0 or metadata is destroyed, with captured ones.
+    /// Opens a volume whose own sector 0 or metadata is destroyed, with captured ones. They are candidates: nothing but
+    /// a volume key that [opens a known sector](DecryptedVolume::prove) tells which of them, if any, is of this volume.
     ///
     /// # Errors
-    /// As [`BootSector::parse`].
-    pub fn open_with(reader: R, boot_sector: &[u8], metadata: Metadata) -> Result<Self, Error> {
+    /// As [`BootSector::parse`]; [`Error::NoUsableMetadata`] without a candidate.
+    pub fn open_with(reader: R, boot_sector: &[u8], candidates: Vec<Metadata>) -> Result<Self, Error> {
         let boot = BootSector::parse(boot_sector)?;
-        Ok(Self { reader, boot, copies: Vec::new(), metadata: alloc::vec![metadata] })
+        if candidates.is_empty() {
+            return Err(Error::NoUsableMetadata { copies: Vec::new() });
+        }
+        Ok(Self { reader, boot, copies: Vec::new(), metadata: candidates })
     }
 
     /// Loads one copy and returns the places that its table names, right or wrong.

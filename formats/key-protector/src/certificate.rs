@@ -87,10 +87,10 @@ impl Validity {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
-    subject: String,
-    issuer: String,
     names_itself: bool,
     common_name: Option<String>,
+    /// The whole subject, where it has no common name.
+    nameless_subject: Option<String>,
     serial_number: Vec<u8>,
     validity: Validity,
     public_key_info: Vec<u8>,
@@ -116,11 +116,11 @@ impl Certificate {
         let parsed = x509_cert::Certificate::from_der(der).map_err(invalid)?;
         let to_be_signed = parsed.tbs_certificate();
         let validity = to_be_signed.validity();
+        let common_name = common_name(to_be_signed.subject());
         Ok(Self {
-            subject: to_be_signed.subject().to_string(),
-            issuer: to_be_signed.issuer().to_string(),
             names_itself: to_be_signed.subject() == to_be_signed.issuer(),
-            common_name: common_name(to_be_signed.subject()),
+            nameless_subject: common_name.is_none().then(|| to_be_signed.subject().to_string()),
+            common_name,
             serial_number: to_be_signed.serial_number().as_bytes().to_vec(),
             validity: Validity {
                 not_before_unix_seconds: validity.not_before.to_unix_duration().as_secs(),
@@ -142,16 +142,26 @@ impl Certificate {
         &self.der
     }
 
-    /// The subject, as RFC 4514 writes it.
+    /// The exact DER bytes of its public key (SubjectPublicKeyInfo): those of a renewed certificate may be the same.
     #[must_use]
-    pub fn subject(&self) -> &str {
-        &self.subject
+    pub fn public_key_info(&self) -> &[u8] {
+        &self.public_key_info
     }
 
-    /// The issuer, as RFC 4514 writes it.
+    /// The subject, as RFC 4514 writes it. Made at each call: thousands of certificates are read for their keys alone.
     #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    pub fn subject(&self) -> String {
+        self.parsed().tbs_certificate().subject().to_string()
+    }
+
+    /// The issuer, as RFC 4514 writes it. Made at each call.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.parsed().tbs_certificate().issuer().to_string()
+    }
+
+    fn parsed(&self) -> x509_cert::Certificate {
+        x509_cert::Certificate::from_der(&self.der).expect("these bytes were parsed when this was made")
     }
 
     /// The last common name of the subject, if it has one in a text form that is read.
@@ -187,7 +197,7 @@ impl Certificate {
     /// The name of the guardian that the certificate belongs to, as far as its subject tells.
     #[must_use]
     pub fn guardian_name(&self) -> GuardianName<'_> {
-        let full = self.common_name().unwrap_or(&self.subject);
+        let full = self.common_name().or(self.nameless_subject.as_deref()).unwrap_or_default();
         let local = LOCAL_MODE_SUBJECTS.iter().find_map(|beginning| full.strip_prefix(beginning));
         match local.and_then(|rest| rest.strip_suffix(')')).and_then(|rest| rest.rsplit_once(") (")) {
             Some((guardian, host)) => GuardianName { guardian, host: Some(host) },
@@ -202,7 +212,7 @@ impl Certificate {
     #[must_use]
     pub fn check_self_signature(&self) -> Check {
         if !self.names_itself {
-            return Check::NotChecked(Unchecked::IssuedByOther { issuer: self.issuer.clone() });
+            return Check::NotChecked(Unchecked::IssuedByOther { issuer: self.issuer() });
         }
         let hash = match self.signature_oid {
             SHA256_WITH_RSA => Hash::Sha256,
@@ -245,7 +255,7 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
-            .field("subject", &self.subject)
+            .field("subject", &self.subject())
             .field("sha1", &self.sha1)
             .finish_non_exhaustive()
     }

@@ -301,9 +301,9 @@ pub enum Corruption {
 impl Corruption {
     /// Tells whether what is needed is there all the same.
     ///
-    /// A crash in the middle of a header write leaves a file with one damaged header, and blank headers are formatted anew
-    /// by the next start. Such a file is opened by whoever owns it; of a *copy* that was taken meanwhile it is still a reason to
-    /// copy again.
+    /// A crash in the middle of a header write leaves a file with one damaged header. Such a file is opened by whoever owns
+    /// it; of a *copy* that was taken meanwhile it is still a reason to copy again. Blank headers before data are no such case:
+    /// the next start formats the file anew, and what it held is gone.
     #[must_use]
     pub fn is_tolerable(&self) -> bool {
         matches!(
@@ -313,7 +313,6 @@ impl Corruption {
                 | Self::HeaderVersion { .. }
                 | Self::HeaderSize { .. }
                 | Self::HeaderBlank { .. }
-                | Self::HeadersBlank { .. }
                 | Self::FileTablePlace { .. }
                 | Self::LocatorSize { .. }
                 | Self::ActiveLocator { .. }

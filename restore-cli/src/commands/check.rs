@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use indicatif::ProgressBar;
-use lifeboat_schema::{CheckSummary, Exit, Role};
+use lifeboat_engine::concern::concerns;
+use lifeboat_engine::inventory::{Inventory, by_vm};
+use lifeboat_schema::{CheckSummary, Exit, Finding, Role};
 use lifeboat_vault::check::{CheckObserver, CheckOptions, RoleIdentity};
 use lifeboat_vault::seal::Identities;
 
@@ -29,6 +31,7 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
     let kit = Kit::open(&context.kit).await?;
     let held = if arguments.keyless { Vec::new() } else { kit.identities(&context.kit, Role::ALL)? };
     let mut identities = Vec::new();
+    let mut of_vms = None;
     for held in held {
         if held.opens.is_empty() {
             return Err(CliError::new(
@@ -38,6 +41,9 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
                     held.path.display()
                 ),
             ));
+        }
+        if of_vms.is_none() {
+            of_vms = Some(concerns_of_vms(&kit, &held.identities).await?);
         }
         let mut first: Option<Identities> = Some(held.identities);
         for (owner, role) in held.opens {
@@ -54,7 +60,8 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
     let bar = Bar(output::progress("Checking"));
     let report = kit.vault.check(&kit.ledgers, options, &bar).await;
     bar.0.finish_and_clear();
-    let report = report?;
+    let mut report = report?;
+    report.findings.extend(of_vms.unwrap_or_default());
     kit.remember();
     let summary = CheckSummary {
         vault: kit.vault.id.clone(),
@@ -78,6 +85,13 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
         print(&summary, exit);
     }
     Ok(exit)
+}
+
+/// What about the captured VMs someone should know, as far as one identity can read of them.
+/// Bodies that cannot be read are the check's to tell.
+async fn concerns_of_vms(kit: &Kit, identities: &Identities) -> Result<Vec<Finding>, CliError> {
+    let vms = by_vm(Inventory::new(&kit.vault, &kit.ledgers, identities).newest().await?);
+    Ok(vms.iter().flat_map(|vm| concerns(&vm.newest.entry.vm)).collect())
 }
 
 struct Bar(ProgressBar);

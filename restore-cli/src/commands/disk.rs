@@ -1,5 +1,6 @@
 //! `lifeboat disk inspect`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lifeboat_disk::DiskLayout;
@@ -50,13 +51,10 @@ impl Parents {
     }
 
     /// The flags that say the same.
-    pub(crate) fn flags(&self) -> Vec<String> {
-        let mut flags: Vec<String> = self
-            .folders
-            .iter()
-            .flat_map(|folder| ["--parents".to_owned(), folder.display().to_string()])
-            .collect();
-        flags.extend(self.absolute_parents.then(|| "--absolute-parents".to_owned()));
+    pub(crate) fn flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> =
+            self.folders.iter().flat_map(|folder| ["--parents".into(), folder.into()]).collect();
+        flags.extend(self.absolute_parents.then(|| "--absolute-parents".into()));
         flags
     }
 }
@@ -91,32 +89,39 @@ fn findings(report: &DiskInspectReport, layout: &DiskLayout) -> Vec<Finding> {
     }
     for volume in &report.volumes {
         let place = format!("volume {}", volume.number);
-        match &volume.bitlocker {
-            None if volume.encryption == EncryptionKind::Bitlocker => findings.push(Finding::new(
-                Severity::Damage,
-                "metadata-destroyed",
-                place,
-                "it is a BitLocker volume, and none of its metadata copies can be used: no key opens it as it is",
-                "keep the disk; with metadata captured earlier (lifeboat recover --captured) any key of that time opens it",
-            )),
-            Some(info) if info.metadata_copies_valid < info.metadata_copies => findings.push(Finding::new(
+        let Some(info) = &volume.bitlocker else {
+            if volume.encryption == EncryptionKind::Bitlocker {
+                findings.push(Finding::new(
+                    Severity::Damage,
+                    "metadata-destroyed",
+                    place,
+                    "it is a BitLocker volume, and none of its metadata copies can be used: no key opens it as it is",
+                    "keep the disk; with metadata captured earlier (lifeboat recover --captured) any key of that time opens it",
+                ));
+            }
+            continue;
+        };
+        // One does not hide the other.
+        if info.metadata_copies_valid < info.metadata_copies {
+            findings.push(Finding::new(
                 Severity::Warning,
                 "metadata-damaged",
-                place,
+                &place,
                 format!(
                     "only {} of {} metadata copies are whole; one is enough",
                     info.metadata_copies_valid, info.metadata_copies
                 ),
                 "recover soon, and copy the disk before anything writes to it",
-            )),
-            Some(info) if info.state == VolumeState::Suspended => findings.push(Finding::new(
+            ));
+        }
+        if info.state == VolumeState::Suspended {
+            findings.push(Finding::new(
                 Severity::Warning,
                 "protection-suspended",
                 place,
                 "a clear key stands on the volume: whoever has this disk reads it, and its recovery passwords",
                 "treat the disk as unencrypted; lifeboat recover --clear-key opens it",
-            )),
-            _ => {}
+            ));
         }
     }
     findings
@@ -125,13 +130,13 @@ fn findings(report: &DiskInspectReport, layout: &DiskLayout) -> Vec<Finding> {
 fn print(disk: &VirtualDisk<ImageFile>, layout: &DiskLayout, report: &DiskInspectReport) {
     output::line(format!(
         "{}: {}, {}, sectors of {} bytes",
-        disk.files()[0].display(),
+        output::path(&disk.files()[0]),
         disk.container().name().to_uppercase(),
         output::bytes(report.virtual_size_bytes),
         report.sector_size_bytes
     ));
     for parent in &disk.files()[1..] {
-        output::line(format!("  parent:       {}", parent.display()));
+        output::line(format!("  parent:       {}", output::path(parent)));
     }
     let facts = disk.facts();
     if let Some(id) = facts.virtual_disk_id {

@@ -1,6 +1,6 @@
 //! `lifeboat host enroll`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::add_writer;
@@ -35,7 +35,7 @@ pub(crate) struct Enroll {
     /// Admin key that signs the new policy [default: admin-1.key in the kit].
     #[arg(long, value_name = "FILE")]
     admin_key: Option<PathBuf>,
-    /// Folder on the host that holds VMs; may be given again.
+    /// Folder on the host that holds VMs, as an absolute path there; may be given again.
     #[arg(long, value_name = "DIR")]
     root: Vec<PathBuf>,
     /// Report the host after this many hours without a record.
@@ -52,6 +52,12 @@ pub(crate) async fn run(context: &Context, command: &Host) -> Result<Exit, CliEr
 async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError> {
     if arguments.name.trim().is_empty() || arguments.name.chars().any(char::is_control) {
         return Err(CliError::usage("the host's name is empty or has control characters"));
+    }
+    if let Some(root) = arguments.root.iter().find(|root| !is_absolute_somewhere(root)) {
+        return Err(CliError::usage(format!(
+            "--root {} is no absolute path, and the agent would look for it beside its configuration; write it as the host does",
+            root.display()
+        )));
     }
     let folder = NewFolder::create(&arguments.out)?;
     let file = KitFile::read(&context.kit.kit)?;
@@ -132,6 +138,15 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
     Ok(Exit::Done)
 }
 
+/// Whether a path is absolute here or on Windows: hosts are often enrolled on another machine.
+fn is_absolute_somewhere(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    let is_separator = |at: usize| text.get(at).is_some_and(|byte| matches!(byte, b'\\' | b'/'));
+    let has_drive =
+        text.first().is_some_and(u8::is_ascii_alphabetic) && text.get(1) == Some(&b':') && is_separator(2);
+    path.is_absolute() || has_drive || (is_separator(0) && is_separator(1))
+}
+
 /// Has every restore and escrow recipient of the policy opened by an identity that is at hand.
 pub(super) fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError> {
     let held = kit.identities(&context.kit, &[Role::Restore, Role::Escrow])?;
@@ -152,4 +167,21 @@ pub(super) fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_absolute_on_this_machine_or_on_windows() {
+        for path in
+            ["/vms", r"C:\VMs", "d:/VMs", r"\\server\share\VMs", r"\\?\Volume{1}\VMs", "//server/share"]
+        {
+            assert!(is_absolute_somewhere(Path::new(path)), "{path}");
+        }
+        for path in ["vms", "./vms", "../vms", r"VMs\a", "C:", r"C:VMs", r"\VMs", ""] {
+            assert!(!is_absolute_somewhere(Path::new(path)), "{path}");
+        }
+    }
 }

@@ -113,17 +113,27 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], CliError> {
     Ok(bytes)
 }
 
-/// Writes a file that only its owner reads, into a folder that is being made.
+/// Says that a file is there, where a new one should be written.
+pub(crate) fn is_there(path: &std::path::Path) -> CliError {
+    CliError::usage(format!(
+        "{} is there already, and nothing is overwritten; name another file",
+        path.display()
+    ))
+}
+
+/// Writes a new file that only its owner reads.
 pub(crate) fn write_private(path: &std::path::Path, content: &[u8]) -> Result<(), CliError> {
     use std::io::Write as _;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .map_err(|error| CliError::file(path, "written", &error))
+    options.open(path).and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all())).map_err(
+        |error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => is_there(path),
+            _ => CliError::file(path, "written", &error),
+        },
+    )
 }
 
 /// A folder in the making: it gets its name when everything in it is there, and goes if it never does.

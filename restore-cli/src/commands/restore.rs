@@ -5,20 +5,32 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use lifeboat_engine::inventory::{Found, Inventory, by_vm, choose, matches};
-use lifeboat_engine::restore::{RestoreObserver, RestoreOptions, plan, restore};
-use lifeboat_schema::{Exit, Finding, Grade, RestorePlan, RestoreReport, Role, Severity, Time};
+use lifeboat_engine::restore::{
+    Circumstances, RestoreFailure, RestoreObserver, RestoreOptions, choose_for, plan, plan_without_capture,
+    restore, vms_of_disks,
+};
+use lifeboat_schema::{
+    Exit, Finding, Grade, PlanVerdict, RestorePlan, RestoreReport, Role, Severity, Time, Verdict,
+};
 
-use super::Context;
+use self::given::Given;
 use super::vms::no_access_if_nothing_opens;
+use super::{Context, now};
 use crate::error::CliError;
 use crate::kit::Kit;
 use crate::output;
 
+mod given;
+
 /// Brings a VM's files back in the layout of Export-VM, with a PowerShell script and a runbook.
+///
+/// The plan comes first, and says what it rests on: whether the originals survive (--survey), which snapshot fits the disks
+/// (--disk), and whether the target can open the VM (--fabric, --target). Whole originals are not overwritten by older state:
+/// then nothing is written.
 #[derive(clap::Args)]
 pub(crate) struct Restore {
-    /// Name or id of the VM.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    /// Name or id of the VM; found by its disks where they are given.
+    #[arg(required_unless_present_any = ["all", "disk"], conflicts_with = "all")]
     vm: Option<String>,
     /// Every VM of the vault, each in its newest captured state.
     #[arg(long)]
@@ -36,6 +48,15 @@ pub(crate) struct Restore {
     /// Only show what would be done.
     #[arg(long)]
     plan: bool,
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Restore {
+    /// Tells whether the snapshot is ours to choose.
+    fn is_free(&self) -> bool {
+        !self.all && self.at.is_none() && self.record.is_none()
+    }
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, CliError> {
@@ -56,6 +77,7 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
             ),
         ));
     }
+    let mut given = arguments.given.read(can_restore, now())?;
     let identities = Arc::new(identity.identities);
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identities);
     let mut found = match (&arguments.record, at) {
@@ -64,6 +86,8 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         }
         (Some(id), _) => inventory.of_record(&id.to_lowercase()).await?,
         (None, Some(_)) => inventory.all().await?,
+        // Disks may be of any capture.
+        (None, None) if !given.disks.is_empty() => inventory.all().await?,
         (None, None) => inventory.newest().await?,
     };
     // A VM may have dropped out of its host's newest record; older ones still bring it back.
@@ -76,37 +100,70 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
     findings.append(&mut inventory.findings);
-    let chosen = select(arguments, found, at).map_err(|error| perhaps_damaged(error, &findings))?;
+    let chosen = select(arguments, found, at, &mut given);
+    let mut chosen = chosen.map_err(|error| perhaps_damaged(error, &findings))?;
+    // Of one VM an older capture may do where the newest does not.
+    if let [(newest, because)] = chosen.as_slice()
+        && arguments.is_free()
+        && !plan(newest, because, &given).verdict.obstacles.is_empty()
+    {
+        let all = inventory.all().await?;
+        findings.append(&mut inventory.findings);
+        chosen = select(arguments, all, at, &mut given).map_err(|error| perhaps_damaged(error, &findings))?;
+    }
     kit.remember();
 
     if arguments.plan {
         let plans: Vec<RestorePlan> =
-            chosen.iter().map(|(found, because)| plan(found, because, can_restore)).collect();
+            chosen.iter().map(|(found, because)| plan(found, because, &given)).collect();
         if context.json {
             output::json(&plans);
         } else {
             plans.iter().for_each(print_plan);
         }
         output::findings(&findings);
-        return Ok(Exit::of(&findings));
+        return Ok(plans.iter().map(|plan| exit_of(&plan.verdict)).fold(Exit::of(&findings), Exit::max));
     }
-    if !context.json
-        && let [(found, because)] = chosen.as_slice()
-    {
-        print_plan(&plan(found, because, can_restore));
+    let mut verdict = Exit::Done;
+    if let [(found, because)] = chosen.as_slice() {
+        let plan = plan(found, because, &given);
+        verdict = exit_of(&plan.verdict);
+        if !context.json {
+            print_plan(&plan);
+        }
+        if plan.verdict.verdict == Verdict::RegisterOriginals {
+            return Err(CliError::new(
+                Exit::Findings,
+                format!(
+                    "nothing was written: {} {} To write the older state all the same, leave out --survey",
+                    plan.verdict.text, plan.verdict.next_text
+                ),
+            ));
+        }
     }
     let to = arguments.to.clone().ok_or_else(|| CliError::usage("--to names the folder to write into"))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = RestoreOptions { to, threads, given };
     let bar = Bar(output::progress("Restoring"));
-    let restored = restore(&kit.vault, &chosen, &identities, &RestoreOptions { to, threads }, &bar).await;
+    let restored = restore(&kit.vault, &chosen, &identities, &options, &bar).await;
     bar.0.finish_and_clear();
-    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored?, findings };
+    let restored = restored?;
+    findings.extend(restored.failures.iter().map(not_restored));
+    let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored.vms, findings };
     if context.json {
         output::json(&report);
     } else {
         print(&report);
     }
-    Ok(Exit::of(&report.findings))
+    Ok(Exit::of(&report.findings).max(verdict))
+}
+
+/// A plan that cannot bring the VM back needs somebody's eyes.
+fn exit_of(verdict: &PlanVerdict) -> Exit {
+    match verdict.verdict {
+        Verdict::Cannot | Verdict::RecoverDisk => Exit::Findings,
+        _ => Exit::Done,
+    }
 }
 
 /// What is not found in a damaged vault may be what was damaged.
@@ -125,6 +182,7 @@ fn select(
     arguments: &Restore,
     mut found: Vec<Found>,
     at: Option<Time>,
+    given: &mut Circumstances,
 ) -> Result<Vec<(Found, String)>, CliError> {
     let because = match at {
         _ if arguments.record.is_some() => "its record was named on the command line".to_owned(),
@@ -132,14 +190,18 @@ fn select(
         None => "it is the newest captured state in the vault".to_owned(),
     };
     found.retain(|vm| at.is_none_or(|at| vm.entry.captured <= at));
-    let Some(wanted) = &arguments.vm else {
+    if arguments.all {
         let all: Vec<_> = by_vm(found).into_iter().map(|state| (state.newest, because.clone())).collect();
         if all.is_empty() {
             return Err(CliError::new(Exit::Failed, "the vault holds no VM to restore"));
         }
         return Ok(all);
+    }
+    let wanted = match &arguments.vm {
+        Some(wanted) => wanted.clone(),
+        None => vm_of_disks(&found, given)?,
     };
-    found.retain(|vm| matches(&vm.entry, wanted));
+    found.retain(|vm| matches(&vm.entry, &wanted));
     let mut ids: Vec<&str> = found.iter().map(|vm| vm.entry.vm.vm_id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -150,16 +212,61 @@ fn select(
             ids.join(", ")
         )));
     }
-    match choose(found, at) {
-        Some(vm) => Ok(vec![(vm, because)]),
-        None => Err(CliError::new(
-            Exit::Failed,
-            format!(
-                "no snapshot{} holds a VM {wanted:?}; `lifeboat snapshots` lists what there is",
-                at.map(|at| format!(" at {at} or before")).unwrap_or_default()
-            ),
-        )),
+    // An id that no capture has may still be that of files or disks.
+    let id =
+        ids.first().map_or_else(|| wanted.trim_matches(['{', '}']).to_lowercase(), |id| (*id).to_owned());
+    if given.survey.is_none() {
+        given.survey = arguments.given.survey(&id);
     }
+    let chosen = if arguments.is_free() {
+        choose_for(&found, given).map(|(vm, rule)| (vm, rule.because().to_owned()))
+    } else {
+        choose(found, at).map(|vm| (vm, because))
+    };
+    if let Some(chosen) = chosen {
+        return Ok(vec![chosen]);
+    }
+    let mut text = format!(
+        "no snapshot{} holds a VM {wanted:?}; `lifeboat snapshots` lists what there is",
+        at.map(|at| format!(" at {at} or before")).unwrap_or_default()
+    );
+    if given.survey.is_some() || !given.disks.is_empty() {
+        let verdict = plan_without_capture(&wanted, given);
+        text = format!("{text}. {} {}", verdict.text, verdict.next_text);
+    }
+    Err(CliError::new(Exit::Failed, text))
+}
+
+/// The VM whose captures hold the given disks.
+fn vm_of_disks(found: &[Found], given: &Circumstances) -> Result<String, CliError> {
+    let unread: Vec<String> =
+        given.disks.iter().filter_map(|disk| disk.head.as_ref().err().cloned()).collect();
+    match vms_of_disks(found, given).as_slice() {
+        [id] => Ok(id.clone()),
+        [] if !unread.is_empty() => {
+            Err(CliError::new(Exit::Failed, format!("no disk can be read: {}", unread.join("; "))))
+        }
+        [] => {
+            let verdict = plan_without_capture("", given);
+            let text = format!("no snapshot holds these disks. {} {}", verdict.text, verdict.next_text);
+            Err(CliError::new(Exit::Failed, text))
+        }
+        several => {
+            Err(CliError::usage(format!("these disks are of several VMs; name one: {}", several.join(", "))))
+        }
+    }
+}
+
+/// VMs that stayed away while others came back.
+fn not_restored(failure: &RestoreFailure) -> Finding {
+    let names: Vec<String> = failure.vms.iter().map(|(name, id)| format!("{name} ({id})")).collect();
+    Finding::new(
+        Severity::Damage,
+        "not-restored",
+        names.join(", "),
+        failure.error.to_string(),
+        "the others are restored; for these name an older time with `lifeboat restore VM --at`, which `lifeboat snapshots` lists, or bring the object back from a mirror",
+    )
 }
 
 struct Bar(ProgressBar);
@@ -184,6 +291,12 @@ fn print_plan(plan: &RestorePlan) {
     for first in &plan.first {
         output::line(format!("  first: {}", output::plain(first)));
     }
+    let verdict = &plan.verdict;
+    output::line(format!("  verdict ({}): {}", graded(verdict.grade), output::plain(&verdict.text)));
+    for obstacle in &verdict.obstacles {
+        output::line(format!("  in the way: {}", output::plain(obstacle)));
+    }
+    output::line(format!("  next: {}", output::plain(&verdict.next_text)));
     output::line(format!(
         "  snapshot: captured {} on {}, record {}, chosen because {}",
         snapshot.captured,
@@ -195,15 +308,24 @@ fn print_plan(plan: &RestorePlan) {
         output::line(format!("  file: {} ({})", output::plain(&file.path), output::bytes(file.size)));
     }
     for statement in &plan.statements {
-        let grade = match statement.grade {
-            Grade::Known => "known",
-            Grade::Likely => "likely",
-            Grade::UnknownHere => "unknown here",
-        };
-        output::line(format!("  {grade}: {}", output::plain(&statement.text)));
+        output::line(format!("  {}: {}", graded(statement.grade), output::plain(&statement.text)));
+    }
+    for way in &plan.ways {
+        output::line(format!("  way ({}): {}", graded(way.grade), output::plain(&way.title)));
+        for (number, step) in (1..).zip(&way.steps) {
+            output::line(format!("    {number}. {}", output::plain(step)));
+        }
     }
     for needed in &plan.needed_from_elsewhere {
         output::line(format!("  from elsewhere: {}", output::plain(needed)));
+    }
+}
+
+fn graded(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Known => "known",
+        Grade::Likely => "likely",
+        Grade::UnknownHere => "unknown here",
     }
 }
 

@@ -1,7 +1,8 @@
 //! `lifeboat vms`.
 
+use lifeboat_engine::concern::concerns;
 use lifeboat_engine::inventory::{Inventory, by_vm};
-use lifeboat_schema::{Exit, Pairing, Role, VmSummary, VmsReport};
+use lifeboat_schema::{Exit, Pairing, Role, VmSummary, VmsReport, VtpmSight};
 
 use super::Context;
 use crate::error::CliError;
@@ -33,6 +34,7 @@ pub(crate) async fn run(context: &Context, arguments: &Vms) -> Result<Exit, CliE
         .collect();
     let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
     findings.append(&mut inventory.findings);
+    findings.extend(vms.iter().flat_map(|vm| concerns(&vm.vm)));
     kit.remember();
     let report = VmsReport { vault: kit.vault.id.clone(), vms, findings };
     if context.json {
@@ -87,10 +89,13 @@ fn print(report: &VmsReport) {
 }
 
 fn state(vm: &VmSummary) -> String {
-    let has_vtpm_in_guest_state = vm.vm.guest_state.as_ref().is_some_and(|state| state.vtpm);
     let pairing = match vm.vm.pairing {
-        Pairing::None if has_vtpm_in_guest_state => "in the guest state",
-        Pairing::None => "none",
+        Pairing::None => match vm.vm.vtpm_sight() {
+            VtpmSight::InGuestState => "in the guest state",
+            VtpmSight::NotSeen => "NOT SEEN",
+            VtpmSight::NotKnown => "not known",
+            VtpmSight::Captured | VtpmSight::Off | VtpmSight::NoSign => "none",
+        },
         Pairing::CapturedTogether => "with its VM key protector",
         Pairing::Mixed => "MIXED with its VM key protector",
         Pairing::KeyProtectorMissing => "VM KEY PROTECTOR MISSING",

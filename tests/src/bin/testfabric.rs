@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lifeboat_tests::testfabric::{
-    AgeOptions, Difference, DiskFiles, Fabric, FabricLayout, FabricOptions, Sizes,
+    AgeOptions, Difference, DiskFiles, Fabric, FabricLayout, FabricOptions, LoneVolumeOptions, Sizes,
+    VolumeCipher, write_lone_volume,
 };
 
 /// Writes synthetic Hyper-V hosts in the real file formats, with an answer sheet.
@@ -79,6 +80,24 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         tear: u32,
     },
+    /// Writes one BitLocker volume, encrypted from end to end; prints as JSON what opens it
+    Volume {
+        /// Cipher
+        #[arg(long, value_enum, default_value = "aes-xts-128")]
+        cipher: VolumeCipher,
+        /// Size in MiB; twice as much is taken in memory
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+        /// Write a dynamic VHDX of so many GiB that begins with the volume and is otherwise empty
+        #[arg(long)]
+        disk_gib: Option<u64>,
+        /// Keys and content follow from it
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// File that does not exist
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compares a fabric with its answer sheet
     Verify {
         /// Folder of the fabric
@@ -142,6 +161,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 AgeOptions { round, change_percent: percent, roll, move_between_hosts, delete, add, tear };
             let report = Fabric::open(dir)?.age(&options)?;
             serde_json::to_writer_pretty(&mut out, &report)?;
+            writeln!(out)?;
+        }
+        Command::Volume { cipher, mib, disk_gib, seed, out: file } => {
+            let options =
+                LoneVolumeOptions { cipher, mebibytes: mib, disk_gibibytes: disk_gib, seed, out: file };
+            serde_json::to_writer_pretty(&mut out, &write_lone_volume(&options)?)?;
             writeln!(out)?;
         }
         Command::Verify { dir } => {

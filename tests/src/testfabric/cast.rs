@@ -139,6 +139,16 @@ impl Cast {
         &self.keys[&player]
     }
 
+    /// Makes the public metadata of a player, as an HGS publishes its guardian's.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn metadata(&self, player: Player) -> Result<Vec<u8>, FabricError> {
+        let (suite, registry) = (AlgorithmSuite::synthetic(), AlgorithmRegistry::builtin());
+        let mut generator = Stream::new(0, "metadata", &[player as u64]).generator();
+        Ok(self.keys(player).encode_metadata(&suite, &registry, &mut generator)?)
+    }
+
     /// Makes a VM key protector in the form that Hyper-V hands out, signed by the owner or, after its service rolled the
     /// transport key, by the primary fabric.
     pub(crate) fn key_protector(

@@ -22,6 +22,7 @@ mod disk;
 mod error;
 mod guest_state;
 mod identity;
+mod lone_volume;
 mod options;
 mod runtime_state;
 mod stream;
@@ -38,6 +39,7 @@ pub use answers::{
 };
 pub use cast::{Cast, Player, Wrapped};
 pub use error::FabricError;
+pub use lone_volume::{LoneVolume, LoneVolumeOptions, VolumeCipher, write_lone_volume};
 pub use options::{
     DiskFiles, FabricLayout, FabricOptions, Mix, Sizes, VMS_PER_MIX, VmKind, VmPlan, VmTrait, VolumeKind,
 };

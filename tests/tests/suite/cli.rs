@@ -8,4 +8,5 @@ mod errors;
 mod escrow;
 mod full;
 mod journey;
+mod plans;
 mod secrets;

@@ -105,12 +105,13 @@ pub(crate) async fn restore_history(vault: &Vault, identities: &Arc<Identities>,
         let to: PathBuf = folder.join(format!("{writer}-{}", name.seq));
         let chosen: Vec<(Found, String)> =
             all.into_iter().map(|found| (found, "all are".to_owned())).collect();
-        let options = RestoreOptions { to: to.clone(), threads: 2 };
+        let options = RestoreOptions { to: to.clone(), threads: 2, given: restore::Circumstances::default() };
         let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved)
             .await
             .unwrap_or_else(|error| panic!("record {} of {writer}: {error}", name.seq));
-        assert_eq!(restored.len(), chosen.len());
-        for ((found, _), vm) in chosen.iter().zip(&restored) {
+        assert!(restored.failures.is_empty(), "{:?}", restored.failures);
+        assert_eq!(restored.vms.len(), chosen.len());
+        for ((found, _), vm) in chosen.iter().zip(&restored.vms) {
             assert_eq!(found.entry.vm.vm_id, vm.vm_id);
             for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
                 let bytes =

@@ -1,5 +1,7 @@
 //! `lifeboat disk inspect` and `lifeboat recover`: real BitLocker images with known answers, and disks made here.
 
+mod trouble;
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -439,7 +441,10 @@ fn what_is_mistyped_is_answered_by_block() {
     std::fs::write(case.path("typo.txt"), blocks.join("-")).expect("written");
     let answer = case.run("recover disk.vhdx --recovery-password-file typo.txt --to out").ends(5);
     assert!(answer.err.contains("block 3 of 8"), "{}", answer.err);
-    assert!(answer.err.contains(&format!("With {right} in block 3 it opens volume 1")), "{}", answer.err);
+    assert!(answer.err.contains("With one slip corrected in block 3 it opens volume 1"), "{}", answer.err);
+    // Nobody reads it at a terminal: the digits would stand in a log.
+    let mut blocks_of_both = blocks.iter().chain(std::iter::once(&right));
+    assert!(blocks_of_both.all(|block| !answer.err.contains(block.as_str())), "{}", answer.err);
     // The error itself names no digit, and nothing was written.
     let error = answer.err.lines().find(|line| line.starts_with("error:")).expect("an error");
     assert!(!error.contains(&blocks[2]) && !error.contains(&right), "{error}");
@@ -488,7 +493,7 @@ fn the_ways_are_told_and_the_card_asks_for_them() {
         );
         assert!(!card.contains(&case.password));
     }
-    case.run("recover disk.vhdx --card card.txt").ends(1).says("card.txt");
+    case.run("recover disk.vhdx --card card.txt").ends(2).says("card.txt is there already");
     // Proved, with the way back to a sealed volume.
     let proved = case.run("recover disk.vhdx --recovery-password-file key.txt --verify-only").ends(0);
     proved.says("PROVED ON DATA").says("manage-bde -protectors -add $drive -tpm");
@@ -618,6 +623,9 @@ fn an_interrupt_leaves_a_part_that_the_next_run_finishes() {
         return;
     }
     assert_eq!(status.code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert!(said.contains("the same command goes on"), "{said}");
     assert!(!folder.path().join("plain.raw").exists());
     let report = lifeboat(folder.path(), &[&arguments[..], &["--json"]].concat()).ends(0).json();
     assert!(report["written"]["resumed_bytes"].as_u64().expect("a number") > 0, "{report}");

@@ -131,6 +131,13 @@ async fn the_agents_folder_opens_nothing_and_holds_no_secret_but_its_key() {
         }
         tried += 1;
     }
+    let entries = host.catalog_entries(&stage.vault.id);
+    assert!(!entries.is_empty());
+    for entry in entries {
+        for marker in stage.fabric.answers().markers().filter(|marker| marker.planted != Planted::Name) {
+            assert!(!holds(&entry, &marker.bytes), "an entry of the catalog holds a marker");
+        }
+    }
     assert!(
         files.iter().any(|path| path.ends_with("state/catalog.sqlite")),
         "the catalog is among {files:?}"

@@ -94,6 +94,17 @@ pub(crate) fn size_kib(folder: &Path) -> Result<u64, Failure> {
         .ok_or_else(|| format!("du said: {text}"))
 }
 
+/// The middle one of several values.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Place, Tool, version_of};
+use super::fabric::{Place, Tool};
+use super::version_of;
 use crate::bench::measure::Step;
 use crate::{Failure, demo, process, workspace};
 

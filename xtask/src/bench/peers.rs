@@ -5,7 +5,8 @@
 
 use std::process::Command;
 
-use super::{Place, Tool, version_of};
+use super::fabric::{Place, Tool};
+use super::version_of;
 use crate::bench::measure::Step;
 use crate::{Failure, process};
 

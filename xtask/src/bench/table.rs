@@ -4,16 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::Tool;
-use super::measure::{Sample, Step};
+use super::document::{machine, number};
+use super::fabric::Tool;
+use super::measure::{Sample, Step, median};
 use super::ours::NAME;
-use crate::{Failure, process};
-
-/// Where the table begins in the document.
-pub(crate) const BEGIN: &str = "<!-- bench fabric: begin -->";
-
-/// Where it ends.
-pub(crate) const END: &str = "<!-- bench fabric: end -->";
+use crate::Failure;
 
 /// Of the best peer's time, ours may be at most this for the first snapshot.
 const FIRST_RATIO: f64 = 0.6;
@@ -167,30 +162,6 @@ impl Results {
     }
 }
 
-fn number(value: Option<f64>) -> String {
-    value.map_or(
-        "–".to_owned(),
-        |value| if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") },
-    )
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some((values[middle - 1] + values[middle]) / 2.0),
-    }
-}
-
-/// The text with `table` between the marks; none if they are missing.
-pub(crate) fn replace(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
-}
-
 fn tree(path: &Path) -> Result<String, Failure> {
     let (mut files, mut bytes) = (0u64, 0u64);
     let mut folders = vec![path.to_owned()];
@@ -208,23 +179,6 @@ fn tree(path: &Path) -> Result<String, Failure> {
         }
     }
     Ok(format!("The tree: {files} files, {} MiB", bytes >> 20))
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map(|(_, name)| name.to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    let system = process::output(std::process::Command::new("uname").arg("-sr")).unwrap_or_default();
-    format!(
-        "{}, {cores} cores, {}, load {load} at the start",
-        cpu.unwrap_or_else(|| "unknown processor".to_owned()),
-        system.trim()
-    )
 }
 
 #[cfg(test)]
@@ -282,15 +236,5 @@ mod tests {
         results.samples.retain(|(name, _), _| *name == NAME);
         let text = results.markdown();
         assert_eq!(text.matches("not measured").count(), 5, "{text}");
-    }
-
-    #[test]
-    fn the_rest_of_the_document_stays() {
-        let text = format!("# A\n{BEGIN}\nold\n{END}\nrest\n");
-        assert_eq!(
-            replace(&text, "new\n").as_deref(),
-            Some(&*format!("# A\n{BEGIN}\n\nnew\n\n{END}\nrest\n"))
-        );
-        assert_eq!(replace("# A\n", "new"), None);
     }
 }

@@ -3,7 +3,9 @@ use std::path::Path;
 use lifeboat_disk::fixtures::{MemoryFiles, flat, gpt_disk, id};
 use lifeboat_disk::{DiskLayout, FveCapture, ParentSearch, ReadAt, VolumeReader, inspect, open_disk};
 use lifeboat_fve::fixtures::VolumeOptions;
-use lifeboat_vhdx::{NewDiskIds, NewDiskKind, ParentLocator, SparseImage, VhdxOptions, VhdxWriter};
+use lifeboat_vhdx::{
+    NewDiskIds, NewDiskKind, ParentLocator, PortError, SparseImage, VhdxOptions, VhdxWriter,
+};
 
 use crate::containers::bitlocker;
 
@@ -82,4 +84,48 @@ fn the_fuzz_target_bears_every_prefix_and_flip() {
         disk[place] ^= 0xff;
         lifeboat_disk::fuzzing::image(&disk);
     }
+}
+
+/// A disk with a place that cannot be read.
+struct Unreadable<'b>(&'b [u8], std::ops::Range<u64>);
+
+impl ReadAt for Unreadable<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PortError> {
+        let end = offset + buffer.len() as u64;
+        if offset < self.1.end && end > self.1.start {
+            let source = Box::new(std::io::Error::other("a bad sector"));
+            return Err(PortError::Access { offset, length: buffer.len() as u64, source });
+        }
+        buffer.copy_from_slice(&self.0[offset as usize..end as usize]);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_costs_nothing_else() {
+    let volume = bitlocker(VolumeOptions::default());
+    let size = volume.image.len() as u64;
+    let capture = |bad: std::ops::Range<u64>| {
+        FveCapture::read(&VolumeReader::new(Unreadable(&volume.image, bad), 0, size))
+    };
+    let whole = capture(0..0).unwrap();
+    assert!(whole.unreadable.is_empty() && whole.relocated.is_some());
+    let relocated = volume.virtualized_block;
+    let damaged = capture(relocated + 4096..relocated + 4608).unwrap();
+    assert!(damaged.relocated.is_none() && damaged.regions == whole.regions);
+    assert_eq!(damaged.unreadable[0].0, relocated);
+    assert!(damaged.unreadable[0].1.contains("a bad sector"), "{:?}", damaged.unreadable);
+    let region = volume.metadata_offsets[1];
+    let damaged = capture(region + 512..region + 1024).unwrap();
+    assert_eq!(damaged.unreadable.iter().map(|one| one.0).collect::<Vec<_>>(), [region]);
+    assert_eq!(
+        damaged.regions.iter().map(lifeboat_disk::FveRegion::is_good).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert_eq!(damaged.relocated, whole.relocated);
+    assert!(capture(0..512).is_err());
 }

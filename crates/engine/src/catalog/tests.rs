@@ -36,7 +36,7 @@ fn object(what: &str) -> ObjectEntry {
     }
 }
 
-fn vm(key: &str, revision: u8) -> (HeldVm, Vec<u8>) {
+fn vm(key: &str, revision: u8) -> (HeldVm, PackedEntry) {
     let held = HeldVm {
         key: key.to_owned(),
         subject: SubjectId::random([revision; 10]),
@@ -51,20 +51,31 @@ fn vm(key: &str, revision: u8) -> (HeldVm, Vec<u8>) {
         body: Digest::of(b"body"),
         bundles: vec![Digest::of(b"a"), Digest::of(b"b")],
     };
-    (held, format!("{{\"{key}\":{revision}}}").into_bytes())
+    (held, entry(key, revision))
 }
 
-fn encoded(changed: &[(HeldVm, Vec<u8>)]) -> Vec<(&HeldVm, &[u8])> {
-    changed.iter().map(|(vm, entry)| (vm, entry.as_slice())).collect()
+fn entry(key: &str, revision: u8) -> PackedEntry {
+    let json = format!("{{\"{key}\":{revision}}}");
+    EntryWriter::new().unwrap().pack_json(json.as_bytes()).unwrap()
+}
+
+fn encoded(changed: &[(HeldVm, PackedEntry)]) -> Vec<(&HeldVm, &PackedEntry)> {
+    changed.iter().map(|(vm, entry)| (vm, entry)).collect()
 }
 
 /// Commits one record as a run does.
-fn commit(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, Vec<u8>)], gone: &[&str], objects: &[&str]) {
+fn commit(
+    catalog: &mut Catalog,
+    seq: u64,
+    changed: &[(HeldVm, PackedEntry)],
+    gone: &[&str],
+    objects: &[&str],
+) {
     pend(catalog, seq, changed, gone, objects);
     catalog.promote().unwrap();
 }
 
-fn pend(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, Vec<u8>)], gone: &[&str], objects: &[&str]) {
+fn pend(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, PackedEntry)], gone: &[&str], objects: &[&str]) {
     let objects: Vec<ObjectEntry> = objects.iter().map(|what| object(what)).collect();
     let changed = encoded(changed);
     let gone: Vec<String> = gone.iter().map(|key| (*key).to_owned()).collect();
@@ -103,7 +114,7 @@ fn pending_changes_nothing_until_it_is_promoted() {
     pend(&mut catalog, 2, &[vm("b", 7), vm("c", 3)], &["a"], &["b", "c"]);
     assert_eq!(state(&catalog), before);
     assert_eq!(catalog.pending().unwrap(), Some(own(2)));
-    assert_eq!(catalog.entry("b").unwrap().unwrap(), b"{\"b\":2}");
+    assert_eq!(catalog.entry("b").unwrap().unwrap(), entry("b", 2));
 
     catalog.promote().unwrap();
     assert_eq!(catalog.pending().unwrap(), None);
@@ -111,7 +122,7 @@ fn pending_changes_nothing_until_it_is_promoted() {
     objects.sort_by_key(|object| object.name.to_string());
     let vms = vec![vm("b", 7).0, vm("c", 3).0];
     assert_eq!(state(&catalog), (Some(own(2).name), vec![own(1), own(2)], objects, vms));
-    assert_eq!(catalog.entry("b").unwrap().unwrap(), b"{\"b\":7}");
+    assert_eq!(catalog.entry("b").unwrap().unwrap(), entry("b", 7));
     assert_eq!(catalog.entry("a").unwrap(), None);
 }
 
@@ -243,6 +254,35 @@ fn a_newer_catalog_and_a_file_that_is_none_are_refused_and_left_alone() {
     let error = Catalog::open(&other, &vault(), &host()).err().unwrap();
     assert!(matches!(error, CatalogError::Sqlite { .. }), "{error}");
     assert_eq!(std::fs::read(&other).unwrap(), text);
+}
+
+#[test]
+fn a_catalog_of_version_1_is_brought_up_with_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalog.sqlite");
+    let mut catalog = Catalog::open(&path, &vault(), &host()).unwrap();
+    commit(&mut catalog, 1, &[vm("a", 1), vm("b", 2)], &[], &["a"]);
+    pend(&mut catalog, 2, &[vm("b", 7)], &[], &["b"]);
+    let before = state(&catalog);
+    drop(catalog);
+    // As version 1 had it: plain JSON in both tables.
+    let connection = Connection::open(&path).unwrap();
+    for (table, key, json) in
+        [("vm", "a", r#"{"a":1}"#), ("vm", "b", r#"{"b":2}"#), ("pending_vm", "b", r#"{"b":7}"#)]
+    {
+        let update = format!("UPDATE {table} SET entry = ?2 WHERE key = ?1");
+        assert_eq!(connection.execute(&update, params![key, json.as_bytes()]).unwrap(), 1);
+    }
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    drop(connection);
+
+    let mut catalog = Catalog::open(&path, &vault(), &host()).unwrap();
+    assert_eq!(state(&catalog), before);
+    let json = |catalog: &Catalog, key| catalog.entry(key).unwrap().unwrap().json().unwrap();
+    assert_eq!(json(&catalog, "a"), br#"{"a":1}"#);
+    assert_eq!(json(&catalog, "b"), br#"{"b":2}"#);
+    catalog.promote().unwrap();
+    assert_eq!(json(&catalog, "b"), br#"{"b":7}"#);
 }
 
 /// What the catalog may hold is a closed list: names, attributes, digests and signed records.

@@ -1,18 +1,29 @@
 //! Bringing a VM's files back, in the layout of Export-VM.
 //!
+//! What is to be done is decided before anything is written: `facts` and `decide`, put into `words` by `plan`; `choose` takes
+//! the snapshot.
+//!
 //! Files are written below a temporary name, compared with the digest that the signed chain states, and
 //! only when all VMs are complete their folders get their names. Nothing existing is overwritten, and of a restore
-//! that fails or is interrupted nothing is left. Registering the VM is left to a script and a person: see `runbook`.
+//! that fails or is interrupted nothing is left. A VM of which the vault is damaged stays away and keeps no other
+//! VM away. Registering the VM is left to a script and a person: see `runbook`.
 
+mod choose;
+mod decide;
+mod facts;
 #[cfg(test)]
 mod fixture;
 mod names;
 mod plan;
 mod runbook;
+mod words;
 mod write;
 
-pub use plan::{hypervisor_versions, plan};
-pub use write::{RestoreObserver, RestoreOptions, Unobserved, restore};
+pub use choose::{Rule, choose_for, vms_of_disks};
+pub use decide::{Capture, Decision, Disks, Facts, Key, Obstacle, Originals, Version, decide};
+pub use facts::{Circumstances, GivenDisk, Original, Survey, facts};
+pub use plan::{plan, plan_without_capture};
+pub use write::{RestoreFailure, RestoreObserver, RestoreOptions, Restored, Unobserved, restore};
 
 use std::path::PathBuf;
 
@@ -86,6 +97,14 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
+    /// Whether it says something of what the vault holds of some VMs, so that others may come back.
+    fn is_of_some_vms(&self) -> bool {
+        matches!(
+            self,
+            Self::Vault(VaultError::Damaged { .. }) | Self::BadPath { .. } | Self::WrongDigest { .. }
+        )
+    }
+
     /// Why the restore failed, whatever it left.
     pub fn cause(&self) -> &Self {
         match self {

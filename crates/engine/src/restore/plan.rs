@@ -1,43 +1,57 @@
 //! What a restore will do, said before anything is done; each statement with its grade.
+//!
+//! Puts together what the parts say: `facts` about the snapshot and what a person brought, the verdict of `decide`, its
+//! words, the concerns about the capture.
 
-use lifeboat_schema::{Grade, IdentityNeed, Pairing, PlannedFile, RestorePlan, Role, Statement, VmRecord};
+use lifeboat_schema::{
+    CarriedWhy, DiskFit, DiskMatch, Grade, IdentityNeed, Layout, PlanVerdict, PlannedDisk, PlannedFile,
+    RestorePlan, Role, Severity, Statement, Verdict, VmRecord, VtpmSight,
+};
 
+use super::decide::{Capture, Decision, Disks, Facts, Key, Originals, Version, decide};
+use super::facts::{self, Circumstances};
+use super::words;
+use crate::concern::{concerns, why_not_known};
 use crate::inventory::Found;
 
-/// The first Windows versions that run a configuration version; later ones run it too, as far as documented.
-///
-/// Only what the public table of configuration versions says; others are unknown here.
-pub fn hypervisor_versions(version: &str) -> Option<&'static str> {
-    Some(match version {
-        "8.0" => "Windows Server 2016 and later",
-        "9.0" => "Windows Server 2019 and later",
-        "10.0" => "Windows Server 2022 and later",
-        "11.0" => "Windows 11 22H2 and later",
-        "12.0" => "Windows Server 2025 or Windows 11 24H2 and later",
-        _ => return None,
-    })
-}
+/// Concerns of which a plan speaks in its own words.
+const SAID_OTHERWISE: [&str; 6] = [
+    "vtpm-state-not-seen",
+    "vtpm-state-not-known",
+    "key-protector-mixed",
+    "key-protector-missing",
+    "key-protector-torn",
+    "disk-elsewhere",
+];
 
-/// The plan for one chosen snapshot. `restore_identity` says whether one was given.
-pub fn plan(found: &Found, chosen_because: &str, restore_identity: bool) -> RestorePlan {
+/// The plan for one chosen snapshot, with what a person brought.
+pub fn plan(found: &Found, chosen_because: &str, given: &Circumstances) -> RestorePlan {
     let vm = &found.entry.vm;
+    let facts = facts::facts(&found.entry, given);
+    let decision = decide(&facts);
+    let disks = facts::planned_disks(vm, &given.disks);
+    let ways = match (decision.verdict, facts.key) {
+        (Verdict::OnlyWithOwnerKeys, _) | (Verdict::Cannot, Key::NoneOfTarget) => words::owner_ways(vm),
+        _ => Vec::new(),
+    };
+    let local_guardians =
+        if facts.key == Key::LocalGuardian { words::local_guardians(vm) } else { Vec::new() };
     RestorePlan {
+        verdict: words::verdict(&decision, vm, given),
         identities: vec![
-            IdentityNeed { role: Role::Restore, what_for: "opens configuration, vTPM state and VM key protector".into(), here: restore_identity },
+            IdentityNeed {
+                role: Role::Restore,
+                what_for: "opens configuration, vTPM state and VM key protector".into(),
+                here: given.has_restore_identity,
+            },
             IdentityNeed {
                 role: Role::Escrow,
-                what_for: "only if the disk asks for its recovery password; not needed for this restore".into(),
+                what_for: "only if the disk asks for its recovery password; not needed for this restore"
+                    .into(),
                 here: false,
             },
         ],
-        first: vec![
-            format!(
-                "Are the original files still there? Look for {} on the host {} and its storage. If they are whole, register them in place (Import-VM -Register): a restore puts an older vTPM state in their place, which is a loss.",
-                configuration_file(found),
-                found.host
-            ),
-            "Is the VM registered and running anywhere, such as on another node? Two copies of one vTPM must not run.".into(),
-        ],
+        first: words::first(&facts, &found.entry, &found.host, given),
         snapshot: found.summary(),
         chosen_because: chosen_because.to_owned(),
         vm: vm.clone(),
@@ -54,36 +68,57 @@ pub fn plan(found: &Found, chosen_because: &str, restore_identity: bool) -> Rest
                 digest: artefact.digest,
             })
             .collect(),
-        statements: statements(found, vm),
-        needed_from_elsewhere: vm
-            .disks
-            .iter()
-            .map(|disk| {
-                format!(
-                    "the disk at {} {}:{}, which lay at {}: Lifeboat keeps no disk contents; bring it from your disk backup of the same time",
-                    disk.controller, disk.controller_number, disk.drive, disk.path
-                )
-            })
-            .collect(),
+        statements: statements(found, &facts, &decision, &disks, given),
+        ways,
+        needed_from_elsewhere: needed(vm, &disks),
+        disks,
+        local_guardians,
     }
 }
 
-fn configuration_file(found: &Found) -> String {
-    let configuration = lifeboat_schema::ArtefactKind::Configuration;
-    let named = found.entry.artefacts.iter().find(|artefact| artefact.kind == configuration);
-    match named {
-        Some(artefact) => format!("{} (last in {})", artefact.path, found.entry.vm.place),
-        None => format!("its files (last in {})", found.entry.vm.place),
-    }
+/// The answer when no capture holds the VM.
+pub fn plan_without_capture(name: &str, given: &Circumstances) -> PlanVerdict {
+    let vm = VmRecord::unexplored("", name, Layout::Export, "");
+    let is_whole = given.survey.iter().flat_map(|survey| &survey.found).any(|one| one.state.is_ok());
+    let facts = Facts {
+        originals: if is_whole { Originals::Whole } else { Originals::NotFound },
+        capture: Capture::NotSeen,
+        key: Key::NotNeeded,
+        version: Version::NotKnown,
+        disks: Disks::Only,
+    };
+    words::verdict(&decide(&facts), &vm, given)
 }
 
-fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
+/// Disks that nobody gave yet, and keys that no snapshot holds.
+fn needed(vm: &VmRecord, disks: &[PlannedDisk]) -> Vec<String> {
+    let is_given = |path: &str| disks.iter().any(|disk| disk.is_disk.as_deref() == Some(path));
+    vm.disks
+        .iter()
+        .filter(|disk| !is_given(&disk.path))
+        .map(|disk| {
+            format!(
+                "the disk at {} {}:{}, which lay at {}: Lifeboat keeps no disk contents; bring it from your disk backup of the same time",
+                disk.controller, disk.controller_number, disk.drive, disk.path
+            )
+        })
+        .collect()
+}
+
+fn statements(
+    found: &Found,
+    facts: &Facts,
+    decision: &Decision,
+    disks: &[PlannedDisk],
+    given: &Circumstances,
+) -> Vec<Statement> {
+    let vm = &found.entry.vm;
     let mut all = Vec::new();
     let mut say = |grade, text: String| all.push(Statement { grade, text });
     if let Some(why) = found.carried {
         let why = match why {
-            lifeboat_schema::CarriedWhy::Vanished => "the VM was no longer found on that host",
-            lifeboat_schema::CarriedWhy::Failed => "the VM's files could not be read whole",
+            CarriedWhy::Vanished => "the VM was no longer found on that host",
+            CarriedWhy::Failed => "the VM's files could not be read whole",
         };
         say(
             Grade::Known,
@@ -92,68 +127,32 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
             ),
         );
     }
-    let has_vtpm_in_guest_state = vm.guest_state.as_ref().is_some_and(|state| state.vtpm);
-    match vm.pairing {
-        Pairing::None if has_vtpm_in_guest_state => say(
-            Grade::Known,
-            "The vTPM state lies in the guest state (VMGS), which must be restored with the disks; whether a VM key protector opens it is not known.".into(),
-        ),
-        Pairing::CapturedTogether => say(
-            Grade::Known,
-            "VM key protector and vTPM state come from one copy of one file.".into(),
-        ),
-        Pairing::Mixed => say(
-            Grade::Known,
-            "VM key protector and vTPM state stand in different files; whether they belong together is not proved. Keep an older snapshot and the recovery password at hand.".into(),
-        ),
-        Pairing::KeyProtectorMissing => say(
-            Grade::Known,
-            "There is vTPM state and no VM key protector for it: the vTPM will not open, and the disk will ask for its recovery password.".into(),
-        ),
-        Pairing::Torn => say(
-            Grade::Known,
-            "The VM key protector breaks off: it was torn before it was captured, and opens nothing. Take an older snapshot, and keep the recovery password at hand.".into(),
-        ),
-        Pairing::Opens => say(
-            Grade::Known,
-            "VM key protector and vTPM state come from one copy of one file, and a key opened the VM key protector.".into(),
-        ),
-        Pairing::None => say(Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".into()),
+    let (grade, text) = of_capture(facts.capture, vm);
+    say(grade, text);
+    words::of_key(facts, vm, given, &mut say);
+    words::of_target(facts, vm, given, &mut say);
+    for disk in disks {
+        let (grade, text) = of_disk(disk);
+        say(grade, text);
     }
-    if vm.key_protector.is_some() {
+    say(decision.boot_grade, words::of_boot(decision));
+    if !vm.checkpoints.is_empty() {
+        let ids: Vec<&str> = vm.checkpoints.iter().map(|checkpoint| checkpoint.id.as_str()).collect();
         say(
             Grade::Likely,
-            "The VM starts on a host that holds a key of a guardian in its VM key protector: the fabric it ran on, or the host itself in local mode.".into(),
-        );
-        say(
-            Grade::UnknownHere,
-            "Whether the target host is trusted by one of these guardians: compare them with Get-HgsGuardian there. Never make a new VM key protector for it: that orphans the vTPM.".into(),
-        );
-    }
-    match vm.configuration_version.as_deref() {
-        Some(version) => match hypervisor_versions(version) {
-            Some(hosts) => say(
-                Grade::Likely,
-                format!(
-                    "Configuration version {version} runs on {hosts}; Compare-VM on the target tells for certain."
-                ),
+            format!(
+                "Its checkpoints ({}) are registered with it, and each needs its own AVHDX from your disk backup. The script names any that did not come.",
+                ids.join(", ")
             ),
-            None => say(
-                Grade::UnknownHere,
-                format!("Which hosts run configuration version {version}; Compare-VM on the target tells."),
-            ),
-        },
-        None => say(Grade::UnknownHere, "The configuration version: its file does not say it.".into()),
-    }
-    if vm.security.secure_boot == Some(true) {
-        let template = vm.security.secure_boot_template.as_deref().unwrap_or("not named");
-        say(Grade::Known, format!("Secure Boot is on; its template is {template}. The target must have it."));
-    }
-    if vm.pairing != Pairing::None {
-        say(
-            Grade::Likely,
-            "If the guest's BitLocker was resealed after this capture, the disk asks once for its recovery password.".into(),
         );
+    }
+    for concern in concerns(vm).into_iter().filter(|concern| concern.severity > Severity::Note) {
+        if !SAID_OTHERWISE.contains(&concern.code.as_str()) {
+            say(Grade::Known, format!("When it was captured: {}; {}.", concern.what, concern.next));
+        }
+    }
+    for remark in &vm.remarks {
+        say(Grade::Known, format!("Remarked when it was captured: {remark}."));
     }
     say(
         Grade::UnknownHere,
@@ -161,3 +160,91 @@ fn statements(found: &Found, vm: &VmRecord) -> Vec<Statement> {
     );
     all
 }
+
+fn of_capture(capture: Capture, vm: &VmRecord) -> (Grade, String) {
+    const PASSWORDS: &str = "Have the recovery passwords of its disks at hand.";
+    let (grade, text) = match capture {
+        Capture::Together => (Grade::Known, "VM key protector and vTPM state come from one copy of one file.".to_owned()),
+        Capture::Mixed => (
+            Grade::Known,
+            format!("VM key protector and vTPM state stand in different files; whether they belong together is not proved. Keep an older snapshot. {PASSWORDS}"),
+        ),
+        Capture::Torn => (
+            Grade::Known,
+            format!("The VM key protector breaks off: it was torn before it was captured, and opens nothing. {PASSWORDS}"),
+        ),
+        Capture::KeyProtectorMissing => (
+            Grade::Known,
+            format!("There is vTPM state and no VM key protector for it: the vTPM will not open. {PASSWORDS}"),
+        ),
+        Capture::InGuestState => (
+            Grade::Known,
+            "The vTPM state lies in the guest state (VMGS), which must be restored with the disks; whether a VM key protector opens it is not known.".to_owned(),
+        ),
+        Capture::NotSeen => (
+            Grade::UnknownHere,
+            match vm.vtpm_sight() {
+                VtpmSight::NotKnown => format!("Whether it has vTPM state: {}. {PASSWORDS}", why_not_known(vm)),
+                _ => format!("Where its vTPM state is: the VM has a vTPM, and no captured file shows any. All files are restored as they were. {PASSWORDS}"),
+            },
+        ),
+        Capture::NoVtpm if vm.vtpm_sight() == VtpmSight::Off => {
+            (Grade::Known, "The VM has no vTPM state; nothing seals its disks to this configuration.".to_owned())
+        }
+        Capture::NoVtpm => {
+            (Grade::Likely, "The VM has no vTPM: everything was read, and nothing speaks of one.".to_owned())
+        }
+    };
+    (grade, text)
+}
+
+/// What is known of a given disk.
+fn of_disk(disk: &PlannedDisk) -> (Grade, String) {
+    let by = match disk.matched_by {
+        Some(DiskMatch::VirtualDiskId) => "by its page-83 identity",
+        Some(DiskMatch::GptDiskId) => "by the id of its partition table",
+        Some(DiskMatch::FveVolumeId) => "by the volume id in its BitLocker metadata",
+        None => "",
+    };
+    let is = match &disk.is_disk {
+        Some(path) => format!("{} is the disk that lay at {path}, {by}", disk.path),
+        None => disk.path.clone(),
+    };
+    match (disk.fit, &disk.problem) {
+        (DiskFit::SameGeneration, _) => {
+            (Grade::Known, format!("{is}; its BitLocker metadata is byte for byte that of the snapshot."))
+        }
+        (DiskFit::NotEncrypted, _) => {
+            (Grade::Known, format!("{is}; it had no BitLocker volume, and has none."))
+        }
+        (DiskFit::Older, _) => (
+            Grade::Known,
+            format!(
+                "{is}; its BitLocker metadata is older than the snapshot's, with the same TPM protector."
+            ),
+        ),
+        (DiskFit::Newer, _) => (
+            Grade::Known,
+            format!(
+                "{is}; its BitLocker metadata is newer than the snapshot's, with the same TPM protector."
+            ),
+        ),
+        (DiskFit::OtherTpm, _) => (
+            Grade::Known,
+            format!("{is}; its BitLocker metadata has no TPM protector in common with the snapshot's."),
+        ),
+        (DiskFit::NotOfThisVm, _) if disk.is_disk.is_some() => {
+            (Grade::UnknownHere, format!("{is}; what the snapshot keeps of it does not tell how it fits."))
+        }
+        (DiskFit::NotOfThisVm, _) => {
+            (Grade::Known, format!("{is} is none of this VM's disks as far as they were captured."))
+        }
+        (DiskFit::Unreadable, problem) => (
+            Grade::Known,
+            format!("{is} cannot be read: {}.", problem.as_deref().unwrap_or("for an unknown reason")),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use lifeboat_schema::{ArtefactKind, Grade, RestorePlan};
+use lifeboat_schema::{ArtefactKind, Grade, RestorePlan, Verdict};
 
 /// A PowerShell literal of ASCII alone, of which nothing but the text can come.
 ///
@@ -31,8 +31,13 @@ fn literal(text: &str) -> String {
     if numbered { format!("({quoted})") } else { quoted }
 }
 
+/// Literals of a list.
+fn literals<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    texts.map(literal).collect::<Vec<_>>().join(", ")
+}
+
 /// Text between single quotes of a line that a person copies to a prompt, where it stands as it is.
-fn within_quotes(text: &str) -> String {
+pub(super) fn within_quotes(text: &str) -> String {
     let mut doubled = String::new();
     for c in line(text).chars() {
         doubled.push(c);
@@ -124,6 +129,10 @@ function Register-One($wanted) {
     if (Get-VM | Where-Object { $_.Id -eq [guid] $id }) {
         throw "The VM $id is registered on this host. If its files are whole, keep them: this restore would put an older vTPM state in their place."
     }
+    # A VM of local mode starts only where its guardian's keys are; a host in HGS mode ignores them.
+    $store = 'Cert:\LocalMachine\Shielded VM Local Certificates'
+    $absent = @($wanted.LocalGuardian | Where-Object { $thumbprint = $_; -not (Get-ChildItem $store -ErrorAction SilentlyContinue | Where-Object { $_.Thumbprint -eq $thumbprint -and $_.HasPrivateKey }) })
+    if ($absent) { Write-Warning ("$($wanted.Name) was in local mode, and this host has no private key of: " + ($absent -join ', ') + '. Give the PFX files with -GuardianPfx; without them its vTPM does not open.') }
     $configuration = Join-Path (Join-Path $PSScriptRoot $wanted.Folder) $wanted.Configuration
     $report = Compare-VM -Path $configuration -Register
     $report.Incompatibilities | Format-Table -AutoSize MessageId, Message | Out-Host
@@ -145,7 +154,12 @@ function Register-One($wanted) {
     if ($report.Incompatibilities) { throw "The host still finds $($wanted.Name) incompatible, see above; it was not registered." }
     $vm = Import-VM -CompatibilityReport $report
     # Configurations of checkpoints lie in Snapshots below the folder and are registered with it. Each needs its own AVHDX.
-    if ($wanted.Checkpoints) { Get-VMSnapshot -VM $vm | Format-Table Name, Id, CreationTime | Out-Host }
+    if ($wanted.Checkpoints) {
+        $came = @(Get-VMSnapshot -VM $vm)
+        $came | Format-Table Name, Id, CreationTime | Out-Host
+        $absent = @($wanted.Checkpoints | Where-Object { $id = [guid] $_; -not ($came | Where-Object { $_.Id -eq $id }) })
+        if ($absent) { Write-Warning ("Checkpoints of $($wanted.Name) that were not registered, though their files are in Snapshots: " + ($absent -join ', ') + '. Look for their AVHDX files before you start it.') }
+    }
     # Never call Set-VMKeyProtector now: a new VM key protector does not open the restored vTPM state.
     Write-Host "Registered $($vm.Name). Start it with Start-VM; if it asks for a BitLocker recovery password, see the runbook."
 }
@@ -176,13 +190,14 @@ impl<W: Write> Script<W> {
         let configuration = configuration.map(|file| file.path.replace('/', "\\")).unwrap_or_default();
         write!(
             out,
-            "{}    @{{ Name = {}; Id = {}; Folder = {}; Configuration = {}; Checkpoints = {}; Disks = @(",
+            "{}    @{{ Name = {}; Id = {}; Folder = {}; Configuration = {}; Checkpoints = @({}); LocalGuardian = @({}); Disks = @(",
             if *vms == 0 { "" } else { ",\r\n" },
             literal(&plan.vm.name),
             literal(&plan.vm.vm_id),
             literal(folder),
             literal(&configuration),
-            plan.vm.checkpoints.len(),
+            literals(plan.vm.checkpoints.iter().map(|checkpoint| checkpoint.id.as_str())),
+            literals(plan.local_guardians.iter().map(String::as_str)),
         )?;
         for (index, disk) in plan.vm.disks.iter().enumerate() {
             write!(
@@ -260,6 +275,7 @@ impl<W: Write> Runbook<W> {
             )?;
             writeln!(out, "\n## 4. What to expect\n")?;
             write_statements(out, plan)?;
+            write_ways(out, plan)?;
             write_prompted(out, "5. If the disk asks for its recovery password")?;
             writeln!(out, "\n## Files\n")?;
         } else {
@@ -272,6 +288,7 @@ impl<W: Write> Runbook<W> {
             write_needed(out, plan)?;
             writeln!(out, "\nWhat to expect:\n")?;
             write_statements(out, plan)?;
+            write_ways(out, plan)?;
             writeln!(out)?;
         }
         write_files(out, plan)
@@ -293,7 +310,42 @@ fn write_origin(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
         snapshot.seq,
         snapshot.writer
     )?;
-    writeln!(out, "This snapshot was chosen because {}.\n", line(&plan.chosen_because))
+    writeln!(out, "This snapshot was chosen because {}.\n", line(&plan.chosen_because))?;
+    let verdict = &plan.verdict;
+    writeln!(out, "**{}** ({})", line(&verdict.text), graded(verdict.grade))?;
+    for obstacle in &verdict.obstacles {
+        writeln!(out, "- in the way: {}", line(obstacle))?;
+    }
+    writeln!(out, "\nNext: {}\n", line(&verdict.next_text))
+}
+
+fn graded(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Known => "known",
+        Grade::Likely => "likely",
+        Grade::UnknownHere => "unknown here",
+    }
+}
+
+fn write_ways(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
+    if plan.ways.is_empty() {
+        return Ok(());
+    }
+    let why = match plan.verdict.verdict {
+        Verdict::OnlyWithOwnerKeys => "its owner's keys open it",
+        _ => "if the owner's keys can be had, they open it",
+    };
+    writeln!(
+        out,
+        "\nNo guardian of the target opens the VM key protector; {why}, in one of these ways. None was tried on Hyper-V."
+    )?;
+    for way in &plan.ways {
+        writeln!(out, "\n**{}** ({})\n", line(&way.title), graded(way.grade))?;
+        for (number, step) in (1..).zip(&way.steps) {
+            writeln!(out, "{number}. {}", line(step))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_first(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
@@ -333,14 +385,9 @@ fn write_registering(
 }
 
 fn write_statements(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
-    plan.statements.iter().try_for_each(|statement| {
-        let grade = match statement.grade {
-            Grade::Known => "known",
-            Grade::Likely => "likely",
-            Grade::UnknownHere => "unknown here",
-        };
-        writeln!(out, "- ({grade}) {}", line(&statement.text))
-    })
+    plan.statements
+        .iter()
+        .try_for_each(|statement| writeln!(out, "- ({}) {}", graded(statement.grade), line(&statement.text)))
 }
 
 fn write_prompted(out: &mut impl Write, heading: &str) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Writing restored files: bundle by bundle, on all cores, each VM complete or not there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::names::{checked_path, folded, folder_names, names_beside};
 use super::runbook::{Runbook, Script};
-use super::{RestoreError, plan};
+use super::{Circumstances, RestoreError, plan};
 use crate::inventory::Found;
 
 /// Is told how far a restore has come.
@@ -42,10 +42,32 @@ pub struct RestoreOptions {
     pub to: PathBuf,
     /// Threads that decrypt and write.
     pub threads: usize,
+    /// What script and runbook are written for.
+    pub given: Circumstances,
+}
+
+/// What a restore did.
+#[derive(Debug)]
+pub struct Restored {
+    /// VMs that are back.
+    pub vms: Vec<RestoredVm>,
+    /// What kept others away; at least one VM is back.
+    pub failures: Vec<RestoreFailure>,
+}
+
+/// Why some VMs were not restored while others were.
+#[derive(Debug)]
+pub struct RestoreFailure {
+    /// Names and ids of these VMs.
+    pub vms: Vec<(String, String)>,
+    /// What is wrong with what the vault has of them.
+    pub error: RestoreError,
 }
 
 /// A file to be written.
 struct Target {
+    /// The VM it belongs to, by position among the chosen.
+    vm: usize,
     temporary: PathBuf,
     path: String,
     size: u64,
@@ -64,6 +86,8 @@ struct Work {
     folders: Vec<(PathBuf, AtomicBool)>,
     /// Openers of finished jobs: their buffers serve again.
     openers: Mutex<Vec<Opener>>,
+    /// What is wrong with some VMs while others may come back, with their positions among the chosen.
+    failures: Mutex<Vec<(BTreeSet<usize>, RestoreError)>>,
     /// Set when nobody waits for more: whoever writes gives up at the next piece.
     stopped: AtomicBool,
 }
@@ -148,17 +172,17 @@ const WHOLE_FETCH_SHARE: u64 = 4;
 
 /// Writes the chosen snapshots below `options.to`, one folder for each VM.
 ///
-/// Dropping the future ends it: threads stop at their next piece, and the last one removes what was written.
+/// Where what the vault has of one VM is damaged, the others come back all the same. Dropping the future ends it: threads stop at their next piece, and the last one removes what was written.
 ///
 /// # Errors
-/// [`RestoreError`]; nothing is left then, or [`RestoreError::Left`] says what.
+/// [`RestoreError`], also if no VM comes back; nothing is left then, or [`RestoreError::Left`] says what.
 pub async fn restore(
     vault: &Vault,
     chosen: &[(Found, String)],
     identities: &Arc<Identities>,
     options: &RestoreOptions,
     observer: &dyn RestoreObserver,
-) -> Result<Vec<RestoredVm>, RestoreError> {
+) -> Result<Restored, RestoreError> {
     let folders = folder_names(
         chosen.iter().map(|(found, _)| (found.entry.vm.name.as_str(), found.entry.vm.vm_id.as_str())),
     );
@@ -195,7 +219,7 @@ async fn write_all(
     options: &RestoreOptions,
     scratch: &Arc<Scratch>,
     observer: &dyn RestoreObserver,
-) -> Result<Vec<RestoredVm>, RestoreError> {
+) -> Result<Restored, RestoreError> {
     let (work, jobs) = prepare(chosen, folders, &scratch.path)?;
     let bytes = work.targets.iter().map(|target| target.size).sum();
     observer.planned(chosen.len() as u64, bytes);
@@ -206,15 +230,32 @@ async fn write_all(
         create_file(&empty.temporary)?;
     }
     let threads = options.threads.max(1);
-    let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities)));
+    let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities), &work));
     let fetched = futures::stream::iter(reads).buffer_unordered(vault.store.concurrency().clamp(1, threads));
     write_fetched(fetched, &work, scratch, identities, threads, observer).await?;
-    finish(chosen, folders, options, &scratch.path)
+    let failures = std::mem::take(&mut *work.failures.lock().unwrap_or_else(PoisonError::into_inner));
+    let failed: BTreeSet<usize> = failures.iter().flat_map(|(vms, _)| vms).copied().collect();
+    let name = |vm: &usize| {
+        let vm = &chosen[*vm].0.entry.vm;
+        (vm.name.clone(), vm.vm_id.clone())
+    };
+    let mut failures = failures
+        .into_iter()
+        .map(|(vms, error)| RestoreFailure { vms: vms.iter().map(name).collect(), error })
+        .collect::<Vec<_>>();
+    if failed.len() == chosen.len() && !failures.is_empty() {
+        return Err(failures.swap_remove(0).error);
+    }
+    let whole = (0..chosen.len()).filter(|vm| !failed.contains(vm));
+    let beside = names_beside(folders);
+    let (chosen, folders): (Vec<_>, Vec<_>) = whole.map(|vm| (&chosen[vm], folders[vm].as_str())).unzip();
+    let vms = finish(&chosen, &folders, &beside, options, &scratch.path)?;
+    Ok(Restored { vms, failures })
 }
 
 /// Writes what comes, on that many threads. None of them runs any more when it ends, however it ends.
 async fn write_fetched(
-    fetched: impl Stream<Item = Result<Fetched, RestoreError>>,
+    fetched: impl Stream<Item = Result<Option<Fetched>, RestoreError>>,
     work: &Arc<Work>,
     scratch: &Arc<Scratch>,
     identities: &Arc<Identities>,
@@ -225,6 +266,7 @@ async fn write_fetched(
     let (running, mut ended) = mpsc::channel::<()>(1);
     let result = {
         let done = fetched
+            .try_filter_map(|fetched| futures::future::ready(Ok(fetched)))
             .map_ok(|fetched| {
                 let identities = Arc::clone(identities);
                 let held =
@@ -262,21 +304,58 @@ fn prepare(
         targets: Vec::new(),
         folders: Vec::new(),
         openers: Mutex::default(),
+        failures: Mutex::default(),
         stopped: AtomicBool::new(false),
     };
     let mut jobs = Jobs::new();
     let mut records: HashMap<(&WriterId, Digest), HashMap<Digest, &ObjectEntry>> = HashMap::new();
-    for ((found, _), folder) in chosen.iter().zip(folders) {
-        let root = scratch.join(folder);
+    for (vm, ((found, _), folder)) in chosen.iter().zip(folders).enumerate() {
         let objects = records
             .entry((&found.record.writer, found.record_id))
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
+        let (targets, folders) = (work.targets.len(), work.folders.len());
+        let mut of_vm = Vec::new();
+        match prepare_vm(found, vm, &scratch.join(folder), objects, &mut work, &mut of_vm) {
+            Ok(()) => {}
+            Err(error) => {
+                // Nothing of it is written.
+                work.targets.truncate(targets);
+                work.folders.truncate(folders);
+                work.fail([vm].into(), error)?;
+                continue;
+            }
+        }
+        for (entry, piece) in of_vm {
+            let job = jobs.entry((found.record.writer.clone(), entry.name)).or_insert_with(|| Job {
+                writer: found.record.writer.clone(),
+                entry: entry.clone(),
+                pieces: Vec::new(),
+            });
+            job.pieces.push(piece);
+        }
+    }
+    for job in jobs.values_mut() {
+        job.pieces.sort_by_key(|piece| (piece.part.offset, piece.target));
+    }
+    Ok((work, jobs))
+}
+
+/// Adds the files of one VM to the work, and says in which objects their pieces are.
+fn prepare_vm<'a>(
+    found: &'a Found,
+    vm: usize,
+    root: &Path,
+    objects: &HashMap<Digest, &'a ObjectEntry>,
+    work: &mut Work,
+    pieces: &mut Vec<(&'a ObjectEntry, Piece)>,
+) -> Result<(), RestoreError> {
+    {
         let mut tree = Tree::default();
         let mut made: HashMap<PathBuf, usize> = HashMap::new();
         for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
             let temporary = root.join(checked_path(&artefact.path)?);
             tree.add(&artefact.path)?;
-            let parent = temporary.parent().unwrap_or(&root).to_owned();
+            let parent = temporary.parent().unwrap_or(root).to_owned();
             let folder = *made.entry(parent).or_insert_with_key(|parent| {
                 work.folders.push((parent.clone(), AtomicBool::new(false)));
                 work.folders.len() - 1
@@ -297,12 +376,7 @@ fn prepare(
                         damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into()
                     );
                 }
-                let job = jobs.entry((found.record.writer.clone(), part.object)).or_insert_with(|| Job {
-                    writer: found.record.writer.clone(),
-                    entry: (*entry).clone(),
-                    pieces: Vec::new(),
-                });
-                job.pieces.push(Piece { part: part.clone(), target: work.targets.len(), at });
+                pieces.push((entry, Piece { part: part.clone(), target: work.targets.len(), at }));
                 at = at.saturating_add(part.size);
             }
             // No piece will bring the digest of an empty file.
@@ -314,6 +388,7 @@ fn prepare(
                 });
             }
             work.targets.push(Target {
+                vm,
                 temporary,
                 path: artefact.path.clone(),
                 size: artefact.size,
@@ -324,13 +399,10 @@ fn prepare(
             });
         }
         if made.is_empty() {
-            create_folder(&root)?;
+            create_folder(root)?;
         }
     }
-    for job in jobs.values_mut() {
-        job.pieces.sort_by_key(|piece| (piece.part.offset, piece.target));
-    }
-    Ok((work, jobs))
+    Ok(())
 }
 
 /// The files of a VM and the folders that they lie in, as a file system that folds letters sees them.
@@ -371,6 +443,20 @@ impl Work {
             true => Err(RestoreError::Fault("it was given up".to_owned())),
             false => Ok(()),
         }
+    }
+
+    /// Notes that something is wrong with these VMs, or gives the error back if it is not theirs alone.
+    fn fail(&self, vms: BTreeSet<usize>, error: RestoreError) -> Result<(), RestoreError> {
+        if !error.is_of_some_vms() {
+            return Err(error);
+        }
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((vms, error));
+        Ok(())
+    }
+
+    /// The VMs that a bundle has pieces of.
+    fn vms_of(&self, job: &Job) -> BTreeSet<usize> {
+        job.pieces.iter().map(|piece| self.targets[piece.target].vm).collect()
     }
 
     /// Makes the folder that a file lies in, once.
@@ -420,69 +506,95 @@ impl Work {
 
 enum Fetched {
     Whole(Job, bytes::Bytes),
-    Pieces(Job, Vec<Vec<u8>>),
+    /// Pieces one by one; what could not be had is a failure of its VM.
+    Pieces(Job, Vec<Option<Vec<u8>>>),
 }
 
-async fn fetch_job(vault: &Vault, job: Job, identities: Arc<Identities>) -> Result<Fetched, RestoreError> {
+/// Fetches what a job needs; nothing if it cannot be had, which is noted as a failure of its VMs.
+async fn fetch_job(
+    vault: &Vault,
+    job: Job,
+    identities: Arc<Identities>,
+    work: &Work,
+) -> Result<Option<Fetched>, RestoreError> {
     let wanted: u64 = job.pieces.iter().map(|piece| piece.part.length).fold(0, u64::saturating_add);
     if wanted.saturating_mul(WHOLE_FETCH_SHARE) >= job.entry.size {
-        let bytes = vault.read_unnamed(&job.writer, &job.entry).await?;
-        return Ok(Fetched::Whole(job, bytes));
+        return match vault.read_unnamed(&job.writer, &job.entry).await {
+            Ok(bytes) => Ok(Some(Fetched::Whole(job, bytes))),
+            Err(error) => work.fail(work.vms_of(&job), error.into()).map(|()| None),
+        };
     }
     let mut contents = Vec::with_capacity(job.pieces.len());
     for piece in &job.pieces {
-        contents.push(vault.read_member(&job.writer, &job.entry, &piece.part, &identities).await?);
+        match vault.read_member(&job.writer, &job.entry, &piece.part, &identities).await {
+            Ok(content) => contents.push(Some(content)),
+            Err(error) => {
+                work.fail([work.targets[piece.target].vm].into(), error.into())?;
+                contents.push(None);
+            }
+        }
     }
-    Ok(Fetched::Pieces(job, contents))
+    Ok(Some(Fetched::Pieces(job, contents)))
 }
 
 /// Compares a whole object with its name, opens what was fetched and writes its pieces; gives the bytes written.
 fn write_job(fetched: Fetched, identities: &Identities, work: &Work) -> Result<u64, RestoreError> {
     let mut written = 0;
-    let mut put = |piece: &Piece, content: &[u8]| {
-        written += content.len() as u64;
-        work.write_piece(piece, content)
+    let mut put = |piece: &Piece, content: Result<&[u8], RestoreError>| {
+        work.go_on()?;
+        let put = content.and_then(|content| {
+            written += content.len() as u64;
+            work.write_piece(piece, content)
+        });
+        put.or_else(|error| work.fail([work.targets[piece.target].vm].into(), error))
     };
     match fetched {
         Fetched::Whole(job, bytes) => {
             work.go_on()?;
-            fetch::compare_name(&job.writer, &job.entry, &bytes)?;
-            let plaintext = fetch::open_bytes(&job.writer, &job.entry, bytes, identities)?;
+            let opened = fetch::compare_name(&job.writer, &job.entry, &bytes)
+                .and_then(|()| fetch::open_bytes(&job.writer, &job.entry, bytes, identities));
+            let plaintext = match opened {
+                Ok(plaintext) => plaintext,
+                Err(error) => return work.fail(work.vms_of(&job), error.into()).map(|()| 0),
+            };
             let spare = work.openers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut opener = match spare {
                 Some(opener) => opener,
                 None => Opener::new().map_err(VaultError::from)?,
             };
             for piece in &job.pieces {
-                work.go_on()?;
-                let damaged = |what: String| VaultError::Damaged {
-                    place: object_path(&job.writer, &job.entry.name).to_string(),
-                    what,
-                };
-                let range = usize::try_from(piece.part.offset).ok().zip(
-                    piece
-                        .part
-                        .offset
-                        .checked_add(piece.part.length)
-                        .and_then(|end| usize::try_from(end).ok()),
-                );
-                let frame = range.and_then(|(start, end)| plaintext.get(start..end)).ok_or_else(|| {
-                    damaged(format!("a member at offset {} would lie outside of it", piece.part.offset))
-                })?;
-                let content = opener
-                    .read_member(frame, &member(&piece.part))
-                    .map_err(|error| damaged(error.to_string()))?;
-                put(piece, content)?;
+                put(piece, read_piece(&job, piece, &plaintext, &mut opener))?;
             }
             work.openers.lock().unwrap_or_else(PoisonError::into_inner).push(opener);
         }
         Fetched::Pieces(job, contents) => {
             for (piece, content) in job.pieces.iter().zip(&contents) {
-                put(piece, content)?;
+                if let Some(content) = content {
+                    put(piece, Ok(content))?;
+                }
             }
         }
     }
     Ok(written)
+}
+
+/// The bytes of a piece, out of the plaintext of its bundle.
+fn read_piece<'o>(
+    job: &Job,
+    piece: &Piece,
+    plaintext: &[u8],
+    opener: &'o mut Opener,
+) -> Result<&'o [u8], RestoreError> {
+    let damaged = |what: String| VaultError::Damaged {
+        place: object_path(&job.writer, &job.entry.name).to_string(),
+        what,
+    };
+    let start = usize::try_from(piece.part.offset).ok();
+    let end = piece.part.offset.checked_add(piece.part.length).and_then(|end| usize::try_from(end).ok());
+    let frame = start.zip(end).and_then(|(start, end)| plaintext.get(start..end)).ok_or_else(|| {
+        damaged(format!("a member at offset {} would lie outside of it", piece.part.offset))
+    })?;
+    Ok(opener.read_member(frame, &member(&piece.part)).map_err(|error| damaged(error.to_string()))?)
 }
 
 /// Writes one piece, whose digest was compared, at its place.
@@ -521,13 +633,14 @@ fn write_at(file: &File, mut content: &[u8], mut at: u64) -> std::io::Result<()>
 
 /// Writes script and runbook, gives everything its name, and tells what was restored.
 fn finish(
-    chosen: &[(Found, String)],
-    folders: &[String],
+    chosen: &[&(Found, String)],
+    folders: &[&str],
+    beside: &[String; 2],
     options: &RestoreOptions,
     scratch: &Path,
 ) -> Result<Vec<RestoredVm>, RestoreError> {
-    let [script, runbook] = names_beside(folders);
-    let (script_path, runbook_path) = (scratch.join(&script), scratch.join(&runbook));
+    let [script, runbook] = beside;
+    let (script_path, runbook_path) = (scratch.join(script), scratch.join(runbook));
     let script_failed = |source| RestoreError::Write { path: script_path.clone(), source };
     let runbook_failed = |source| RestoreError::Write { path: runbook_path.clone(), source };
     let mut scripted = Script::begin(BufWriter::new(create_file(&script_path)?)).map_err(script_failed)?;
@@ -535,7 +648,7 @@ fn finish(
         .map_err(runbook_failed)?;
     let mut restored = Vec::with_capacity(chosen.len());
     for ((found, because), folder) in chosen.iter().zip(folders) {
-        let plan = plan(found, because, true);
+        let plan = plan(found, because, &options.given);
         scripted.vm(&plan, folder).map_err(script_failed)?;
         told.vm(&plan, folder).map_err(runbook_failed)?;
         let files = || found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file());
@@ -544,8 +657,8 @@ fn finish(
             name: found.entry.vm.name.clone(),
             captured: found.entry.captured,
             folder: options.to.join(folder).display().to_string(),
-            script: options.to.join(&script).display().to_string(),
-            runbook: options.to.join(&runbook).display().to_string(),
+            script: options.to.join(script).display().to_string(),
+            runbook: options.to.join(runbook).display().to_string(),
             files: files().count() as u64,
             bytes: files().map(|artefact| artefact.size).sum(),
         });
@@ -553,7 +666,7 @@ fn finish(
     scripted.finish().map_err(script_failed)?;
     told.finish().map_err(runbook_failed)?;
     // All of it is complete; only now anything gets its name.
-    let names: Vec<&str> = [&script, &runbook].into_iter().chain(folders).map(String::as_str).collect();
+    let names: Vec<&str> = [script.as_str(), runbook].into_iter().chain(folders.iter().copied()).collect();
     publish(&names, scratch, &options.to)?;
     Ok(restored)
 }

@@ -18,6 +18,7 @@ use super::{
     sealed_entry,
 };
 use crate::catalog::HeldVm;
+use crate::entry::EntryWriter;
 use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity, remember, watched_of};
 
 /// What the workers share.
@@ -119,6 +120,16 @@ struct VmDraft {
     artefacts: Vec<ArtefactDraft>,
 }
 
+impl VmDraft {
+    /// Numbers of the bundles that hold its new parts.
+    fn bundles(&self) -> impl Iterator<Item = usize> {
+        self.artefacts.iter().flat_map(|artefact| &artefact.parts).filter_map(|part| match part {
+            PartDraft::Reused(_) => None,
+            PartDraft::New { bundle, .. } => Some(*bundle),
+        })
+    }
+}
+
 struct Open {
     number: usize,
     writer: BundleWriter,
@@ -131,7 +142,10 @@ struct Worker<'a> {
     open: HashMap<(OwnerId, Class), Open>,
     /// Names of finished bundles, by number.
     names: Vec<Option<Digest>>,
+    /// VMs of which a bundle is not finished yet.
     drafts: Vec<VmDraft>,
+    captured: Vec<Captured>,
+    entries: EntryWriter,
 }
 
 impl<'a> Worker<'a> {
@@ -143,6 +157,8 @@ impl<'a> Worker<'a> {
             open: HashMap::new(),
             names: Vec::new(),
             drafts: Vec::new(),
+            captured: Vec::new(),
+            entries: EntryWriter::new().map_err(no_context)?,
         })
     }
 
@@ -180,10 +196,8 @@ impl<'a> Worker<'a> {
         for ((owner, class), bundle) in open {
             self.close(&owner, class, bundle)?;
         }
-        let names = std::mem::take(&mut self.names);
-        let captured =
-            std::mem::take(&mut self.drafts).into_iter().map(|draft| finish(draft, &names)).collect();
-        Ok(Outcome { captured, failed, standing })
+        self.finish_drafts()?;
+        Ok(Outcome { captured: self.captured, failed, standing })
     }
 
     /// A VM whose last capture stands after a closer look.
@@ -287,12 +301,32 @@ impl<'a> Worker<'a> {
     fn close(&mut self, owner: &OwnerId, class: Class, bundle: Open) -> Result<(), SnapshotError> {
         let sealed = bundle.writer.finish(&mut self.sealer)?;
         self.names[bundle.number] = Some(sealed.name);
+        self.finish_drafts()?;
         let sealed = sealed_entry(sealed, Content::Bundle, class, owner, &self.job.policy);
         self.job
             .sender
             .blocking_send(sealed)
             .map_err(|_| SnapshotError::Fault("the store took no more objects".to_owned()))
     }
+
+    /// Packs the entries of VMs whose bundles are all finished: thousands of descriptions are not kept.
+    fn finish_drafts(&mut self) -> Result<(), SnapshotError> {
+        let mut number = 0;
+        while let Some(draft) = self.drafts.get(number) {
+            if draft.bundles().any(|bundle| self.names[bundle].is_none()) {
+                number += 1;
+                continue;
+            }
+            let (held, entry) = finish(self.drafts.swap_remove(number), &self.names);
+            let entry = self.entries.pack(&entry).map_err(no_context)?;
+            self.captured.push(Captured { held, entry });
+        }
+        Ok(())
+    }
+}
+
+fn no_context(error: std::io::Error) -> SnapshotError {
+    SnapshotError::Fault(format!("zstd: {error}"))
 }
 
 fn random_subject() -> Result<SubjectId, SnapshotError> {
@@ -313,7 +347,7 @@ fn lent_parts(entry: &VmEntry) -> HashMap<(Class, Digest, u64), PartEntry> {
 }
 
 /// Gives every part its bundle's name.
-fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
+fn finish(draft: VmDraft, names: &[Option<Digest>]) -> (HeldVm, VmEntry) {
     let VmDraft { mut held, captured, record, artefacts } = draft;
     let artefacts: Vec<ArtefactEntry> = artefacts
         .into_iter()
@@ -329,7 +363,7 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
                 .map(|part| match part {
                     PartDraft::Reused(part) => part,
                     PartDraft::New { bundle, member } => PartEntry {
-                        object: names[bundle].expect("every bundle was closed before"),
+                        object: names[bundle].expect("its bundles are finished"),
                         offset: member.offset,
                         length: member.length,
                         size: member.size,
@@ -344,9 +378,7 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> Captured {
     held.bundles.sort_unstable();
     held.bundles.dedup();
     let entry = VmEntry { subject: held.subject.clone(), captured, vm: record, artefacts };
-    // Encoded here, on the worker's thread, for the body and the catalog; thousands of entries are not kept.
-    let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
-    Captured { held, json }
+    (held, entry)
 }
 
 struct Current {

@@ -21,10 +21,10 @@ use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
 use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::catalog::{Catalog, CatalogError, HeldVm, Pending};
+use crate::entry::PackedEntry;
 use crate::source::HostSource;
 
 /// Tells the time; runs have no clock of their own.
@@ -152,8 +152,7 @@ pub struct SnapshotReport {
 /// One captured VM with what the catalog will know of it.
 pub(crate) struct Captured {
     pub held: HeldVm,
-    /// JSON of its body entry, a [`VmEntry`](lifeboat_schema::VmEntry).
-    pub json: Box<RawValue>,
+    pub entry: PackedEntry,
 }
 
 /// Runs one snapshot of all sources into the vault.
@@ -178,8 +177,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let plan =
+    let mut plan =
         plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    plan.carry_hidden(|vm| catalog.place(&vm.key).ok().flatten());
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found, to_capture);
 
@@ -233,10 +233,10 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         carried.push((note, held));
     }
 
-    // Bodies: one for each owner, holding what was captured and what this run has to say.
+    // Bodies: what was captured, and what this run has to say, for each owner.
     let mut captured = outcome.captured;
-    let merged = seal::entries_of_scattered_bodies(catalog, &standing, &carried, captured.len())?;
-    let mut bodies = Vec::new();
+    let mut merged = seal::entries_of_scattered_bodies(catalog, &standing, &carried, captured.len())?;
+    let mut bodies: Vec<Digest> = Vec::new();
     let owners: Vec<OwnerId> = owners_with_vms(&start, &captured, &standing, &carried);
     let mut sealer = Sealer::new(&options.seal)?;
     for (index, owner) in owners.iter().enumerate() {
@@ -245,17 +245,16 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             carried.iter().filter(|(_, h)| mine(&h.owner)).map(|(c, _)| c).collect();
         let new: u64 = captured.iter().filter(|c| mine(&c.held.owner)).count() as u64;
         let unchanged = standing.iter().filter(|h| mine(&h.owner)).count() as u64;
-        let run = RunEntry {
+        let mut run = RunEntry {
             found: new + unchanged + of_owner.iter().filter(|c| c.why == CarriedWhy::Failed).count() as u64,
             captured: new,
             unchanged,
             carried: of_owner.into_iter().cloned().collect(),
             failed: if index == 0 { failed.clone() } else { Vec::new() },
         };
-        let vms: Vec<&RawValue> =
-            captured.iter().chain(&merged).filter(|c| mine(&c.held.owner)).map(|c| &*c.json).collect();
-        let body = seal::BorrowedBody {
-            head: BodyHead {
+        let vms = captured.iter_mut().chain(&mut merged).filter(|c| mine(&c.held.owner)).collect();
+        for vms in seal::divide(vms) {
+            let head = BodyHead {
                 v: BODY_VERSION,
                 vault: vault.id.clone(),
                 writer: writer.id.clone(),
@@ -263,31 +262,21 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
                 kind: Kind::Snapshot,
                 class: Class::Metadata,
                 owner: owner.clone(),
-            },
-            host,
-            run,
-            vms,
-        };
-        let entry = seal::seal_body(&mut sealer, &start, owner, &body)?;
-        bodies.push((owner.clone(), entry));
+            };
+            // The owner's first body speaks for the run.
+            let run = std::mem::take(&mut run);
+            let sealed = seal::seal_body(&mut sealer, &start, head, host, run, &vms)?;
+            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes).await?;
+            observer.stored(sealed.entry.size);
+            for vm in vms {
+                vm.held.body = sealed.entry.name;
+            }
+            bodies.push(sealed.entry.name);
+            stored.push(sealed.entry);
+        }
     }
-    for (_, sealed) in &mut bodies {
-        let bytes = std::mem::take(&mut sealed.bytes);
-        let size = bytes.len() as u64;
-        vault.put_object(&writer.id, &sealed.entry.name, bytes).await?;
-        observer.stored(size);
-        stored.push(sealed.entry.clone());
-    }
-    let body_of: HashMap<&OwnerId, Digest> =
-        bodies.iter().map(|(owner, sealed)| (owner, sealed.entry.name)).collect();
-    for vm in &mut captured {
-        vm.held.body = body_of[&vm.held.owner];
-    }
-    let mut merged = merged;
     let mut moved: HashSet<String> = HashSet::new();
-    for vm in &mut merged {
-        vm.held.body = body_of[&vm.held.owner];
-        let held = &vm.held;
+    for Captured { held, .. } in &merged {
         moved.insert(held.key.clone());
         if let Some(at) = standing.iter_mut().find(|h| h.key == held.key) {
             *at = held.clone();
@@ -305,19 +294,20 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         .chain(&standing)
         .chain(carried.iter().map(|(_, held)| held))
         .collect();
-    fill_record(&mut record, &everything, &intact, &stored, bodies.iter().map(|(_, s)| s.entry.name));
+    fill_record(&mut record, &everything, &intact, &stored, bodies.into_iter());
 
     // Whoever is only noted otherwise keeps the entry that the catalog has.
-    let mut noted: Vec<(&HeldVm, Vec<u8>)> = Vec::new();
+    let mut noted: Vec<(&HeldVm, PackedEntry)> = Vec::new();
     let renoted = carried.iter().map(|(_, held)| held).chain(&freshened);
     for held in renoted.filter(|held| !moved.contains(&held.key)) {
         if let Some(entry) = catalog.entry(&held.key)? {
             noted.push((held, entry));
         }
     }
-    let mut changed: Vec<(&HeldVm, &[u8])> = Vec::with_capacity(merged.len() + captured.len() + noted.len());
-    changed.extend(merged.iter().chain(&captured).map(|vm| (&vm.held, vm.json.get().as_bytes())));
-    changed.extend(noted.iter().map(|(held, entry)| (*held, entry.as_slice())));
+    let mut changed: Vec<(&HeldVm, &PackedEntry)> =
+        Vec::with_capacity(merged.len() + captured.len() + noted.len());
+    changed.extend(merged.iter().chain(&captured).map(|vm| (&vm.held, &vm.entry)));
+    changed.extend(noted.iter().map(|(held, entry)| (*held, entry)));
     let live_objects = record.objects.len() as u64;
     let signed = SignedRecord::sign(record, &writer.key).map_err(VaultError::from)?;
     let own = OwnRecord { name: signed.name, bytes: signed.bytes.clone() };

@@ -1,6 +1,7 @@
 //! What a run has to do: what was found, compared with what the last record holds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use lifeboat_schema::{
@@ -41,14 +42,23 @@ pub(super) struct Plan {
     pub freshened: Vec<HeldVm>,
     /// Not found any more, and all their objects are there.
     pub vanished: Vec<HeldVm>,
-    /// Not looked at, because their source failed.
+    /// Not looked at, because their source failed, or what could not be read may hide them.
     pub carried: Vec<(CarriedVm, HeldVm)>,
     /// Places that could not be read.
     pub failed: Vec<FailedVm>,
+    /// Those of them that may hide VMs.
+    pub dark: Vec<Dark>,
     /// Keys that the next record no longer has: neither found nor intact.
     pub gone: Vec<String>,
     /// Names of those, for people.
     pub dropped: Vec<String>,
+}
+
+/// A place that could not be read.
+pub(super) struct Dark {
+    source: String,
+    place: String,
+    error: String,
 }
 
 /// What each source found, in the order of the sources.
@@ -105,6 +115,7 @@ pub(super) fn make(
         vanished: Vec::new(),
         carried: Vec::new(),
         failed: Vec::new(),
+        dark: Vec::new(),
         gone: Vec::new(),
         dropped: Vec::new(),
     };
@@ -124,11 +135,14 @@ pub(super) fn make(
                 continue;
             }
         };
-        plan.failed.extend(discovery.problems.into_iter().map(|problem| FailedVm {
-            place: problem.place,
-            vm_id: None,
-            error: problem.error.to_string(),
-        }));
+        for problem in discovery.problems {
+            let error = problem.error.to_string();
+            if matches!(problem.error, SourceError::Unreadable { .. }) {
+                let source = source_name.clone();
+                plan.dark.push(Dark { source, place: problem.place.clone(), error: error.clone() });
+            }
+            plan.failed.push(FailedVm { place: problem.place, vm_id: None, error });
+        }
         for found in discovery.vms {
             plan.found += 1;
             // Two copies of one VM on one host are two subjects: the second carries its place.
@@ -192,6 +206,33 @@ pub(super) fn make(
     plan
 }
 
+impl Plan {
+    /// Carries those that were not found and may be there all the same: their folder lies below what could not be read, or
+    /// around it. `place_of` knows the folder of a VM's last capture.
+    pub(super) fn carry_hidden(&mut self, place_of: impl Fn(&HeldVm) -> Option<String>) {
+        if self.dark.is_empty() {
+            return;
+        }
+        for vm in std::mem::take(&mut self.vanished) {
+            let home = place_of(&vm);
+            let hides = |dark: &&Dark| {
+                let (home, place) = (Path::new(home.as_deref().unwrap_or_default()), Path::new(&dark.place));
+                dark.source == vm.source
+                    && home.components().next().is_some()
+                    && (home.starts_with(place) || place.starts_with(home))
+            };
+            match self.dark.iter().find(hides) {
+                Some(dark) => {
+                    let since = vm.carried_since.unwrap_or(vm.captured);
+                    let note = carried_vm(&vm, since, CarriedWhy::Failed, Some(dark.error.clone()));
+                    self.carried.push((note, vm));
+                }
+                None => self.vanished.push(vm),
+            }
+        }
+    }
+}
+
 /// Chooses VMs to be sealed anew although nothing changed, when too many small bundles are alive; drops the
 /// other unchanged ones from the list of what is to be captured.
 fn compact(plan: &mut Plan, intact: &HashMap<Digest, ObjectEntry>, bundle_bytes: u64) {
@@ -212,6 +253,9 @@ fn compact(plan: &mut Plan, intact: &HashMap<Digest, ObjectEntry>, bundle_bytes:
         if let Some(held) = moved.remove(&vm.key) {
             vm.held = Some(held);
         }
+        // A closer look would leave it where it is.
+        let moves = |held: &HeldVm| held.bundles.iter().any(|bundle| victims.contains(bundle));
+        vm.is_refreshable &= !vm.held.as_ref().is_some_and(moves);
         if vm.held.is_some() {
             plan.reusable.push((vm.key.clone(), Arc::clone(&victims)));
         }
@@ -226,8 +270,15 @@ fn victims(plan: &Plan, intact: &HashMap<Digest, ObjectEntry>, bundle_bytes: u64
     let bundles = |vm: &HeldVm| vm.bundles.clone();
     let pinned: HashSet<Digest> =
         plan.carried.iter().map(|(_, held)| held).chain(&plan.vanished).flat_map(bundles).collect();
-    let movable: HashSet<Digest> =
-        plan.standing.iter().flat_map(bundles).filter(|bundle| !pinned.contains(bundle)).collect();
+    // Most of those that need a closer look turn out to stand.
+    let refreshable = plan.changed.iter().filter(|vm| vm.is_refreshable).filter_map(|vm| vm.held.as_ref());
+    let movable: HashSet<Digest> = plan
+        .standing
+        .iter()
+        .chain(refreshable)
+        .flat_map(bundles)
+        .filter(|bundle| !pinned.contains(bundle))
+        .collect();
     let mut by_size: Vec<(u64, Digest)> =
         movable.iter().filter_map(|name| intact.get(name).map(|object| (object.size, *name))).collect();
     by_size.sort_unstable();
@@ -253,9 +304,9 @@ pub(super) fn previous_entries(
 ) -> Result<HashMap<String, VmEntry>, SnapshotError> {
     let mut entries = HashMap::new();
     for (key, victims) in reusable {
-        let json = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
+        let entry = catalog.entry(key).map_err(|error: CatalogError| SnapshotError::from(error))?;
         // An entry of an older program that cannot be read lends nothing.
-        let Some(mut entry) = json.and_then(|json| serde_json::from_slice::<VmEntry>(&json).ok()) else {
+        let Some(mut entry) = entry.and_then(|entry| entry.parse()) else {
             continue;
         };
         for artefact in &mut entry.artefacts {

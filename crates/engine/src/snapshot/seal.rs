@@ -2,43 +2,82 @@
 
 use std::collections::HashMap;
 
-use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, OwnerId, RunEntry, VmEntry};
+use lifeboat_schema::{BodyHead, CarriedVm, Class, Content, Digest, RunEntry, SnapshotBody};
 use lifeboat_vault::seal::Sealer;
 use lifeboat_vault::writer::Start;
-use serde_json::value::RawValue;
 
 use super::{Captured, Sealed, SnapshotError, recipients_of, sealed_entry};
 use crate::catalog::{Catalog, HeldVm};
+use crate::entry::{EntryReader, PackedEntry};
 
 /// Bodies that may be alive for each 100 VMs, beside the run's own.
 const BODIES_PER_100_VMS: usize = 8;
 
-/// A [`SnapshotBody`](lifeboat_schema::SnapshotBody) whose VMs are encoded already, as thousands of
-/// entries were when they were captured. A test holds the two to one JSON.
-#[derive(serde::Serialize)]
-pub(super) struct BorrowedBody<'a> {
-    pub(super) head: BodyHead,
-    pub(super) host: &'a str,
-    pub(super) run: RunEntry,
-    pub(super) vms: Vec<&'a RawValue>,
-}
+/// JSON of the entries of one body, about: a host with more VMs than that has several bodies for an owner, which
+/// whoever reads or writes them holds one by one.
+const BODY_JSON_BYTES: usize = 4 << 20;
 
 /// Room for what stands in a body beside its entries.
 const BODY_ROOM_BYTES: usize = 64 * 1024;
 
+/// Splits the VMs of one owner into bodies, in their order.
+pub(super) fn divide(vms: Vec<&mut Captured>) -> Vec<Vec<&mut Captured>> {
+    let mut bodies = vec![Vec::new()];
+    let mut bytes = 0;
+    for vm in vms {
+        let size = EntryReader::json_bytes(&vm.entry).unwrap_or(0);
+        if bytes > 0 && bytes + size > BODY_JSON_BYTES {
+            bodies.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        bodies.last_mut().expect("there is one from the start").push(vm);
+    }
+    bodies
+}
+
 pub(super) fn seal_body(
     sealer: &mut Sealer,
     start: &Start,
-    owner: &OwnerId,
-    body: &BorrowedBody<'_>,
+    head: BodyHead,
+    host: &str,
+    run: RunEntry,
+    vms: &[&mut Captured],
 ) -> Result<Sealed, SnapshotError> {
-    // In one piece from the start: a body of thousands of VMs would stand there twice while it grows.
-    let entries: usize = body.vms.iter().map(|entry| entry.get().len() + 1).sum();
-    let mut json = Vec::with_capacity(entries + BODY_ROOM_BYTES);
-    serde_json::to_writer(&mut json, body).expect("bodies have only string keys");
-    let recipients = recipients_of(&start.policy, owner, Class::Metadata)?;
+    let owner = head.owner.clone();
+    let json = body_json(head, host, run, vms.iter().map(|vm| &vm.entry))?;
+    let recipients = recipients_of(&start.policy, &owner, Class::Metadata)?;
     let sealed = sealer.seal_body(&recipients, &json)?;
-    Ok(sealed_entry(sealed, Content::Body, Class::Metadata, owner, &start.policy))
+    Ok(sealed_entry(sealed, Content::Body, Class::Metadata, &owner, &start.policy))
+}
+
+/// JSON of a [`SnapshotBody`] whose VMs are encoded already, as they were when they were captured.
+fn body_json<'a>(
+    head: BodyHead,
+    host: &str,
+    run: RunEntry,
+    entries: impl Iterator<Item = &'a PackedEntry> + Clone,
+) -> Result<Vec<u8>, SnapshotError> {
+    let fault = |what: &str| SnapshotError::Fault(what.to_owned());
+    let sizes = entries.clone().map(|entry| EntryReader::json_bytes(entry).unwrap_or(0) + 1);
+    // In one piece from the start: it would stand there twice while it grows.
+    let mut json = Vec::with_capacity(sizes.sum::<usize>() + BODY_ROOM_BYTES);
+    let empty = SnapshotBody { head, host: host.to_owned(), run, vms: Vec::new() };
+    serde_json::to_writer(&mut json, &empty).expect("bodies have only string keys");
+    // The entries go between the brackets, which a test shows to be the last but one.
+    const END: &[u8] = b"]}";
+    json.truncate(json.len() - END.len());
+    let mut reader = EntryReader::new().ok_or_else(|| fault("zstd has no memory"))?;
+    for (number, entry) in entries.enumerate() {
+        if number > 0 {
+            json.push(b',');
+        }
+        reader
+            .append(entry, &mut json)
+            .ok_or_else(|| fault("an entry that was packed cannot be unpacked"))?;
+    }
+    json.extend_from_slice(END);
+    Ok(json)
 }
 
 /// When too many bodies are alive: the entries of those that describe the fewest VMs, to be sealed anew in
@@ -64,23 +103,39 @@ pub(super) fn entries_of_scattered_bodies(
         by_use.iter().take(by_use.len() - limit / 2).map(|(_, body)| *body).collect();
     let mut merged = Vec::new();
     for vm in held.into_iter().filter(|vm| scattered.contains(&vm.body)) {
-        let Some(json) = catalog.entry(&vm.key)? else { continue };
+        let Some(entry) = catalog.entry(&vm.key)? else { continue };
         // An entry that this program cannot read stays in its old body.
-        let Ok(entry) = serde_json::from_slice::<VmEntry>(&json) else { continue };
-        let json = serde_json::value::to_raw_value(&entry).expect("entries have only string keys");
-        merged.push(Captured { held: vm.clone(), json });
+        if entry.parse().is_some() {
+            merged.push(Captured { held: vm.clone(), entry });
+        }
     }
     Ok(merged)
 }
 
 #[cfg(test)]
 mod tests {
-    use lifeboat_schema::{Kind, SnapshotBody, VaultId};
+    use lifeboat_schema::{Kind, Layout, SubjectId, Time, VaultId, VmEntry, VmRecord};
 
     use super::*;
+    use crate::entry::EntryWriter;
+
+    fn vm(name: &str, remark_bytes: usize) -> VmEntry {
+        let mut entry = VmEntry {
+            subject: SubjectId::random([7; 10]),
+            captured: Time::from_unix_seconds(1_700_000_000),
+            vm: VmRecord::unexplored(name, name, Layout::Live, "a place"),
+            artefacts: Vec::new(),
+        };
+        entry.vm.remarks = vec!["r".repeat(remark_bytes)];
+        entry
+    }
+
+    fn pack(entry: &VmEntry) -> PackedEntry {
+        EntryWriter::new().unwrap().pack(entry).unwrap()
+    }
 
     #[test]
-    fn the_borrowed_body_has_the_json_of_the_document() {
+    fn a_body_of_packed_entries_has_the_json_of_the_document() {
         let head = BodyHead {
             v: 1,
             vault: VaultId::of(b"x"),
@@ -91,8 +146,49 @@ mod tests {
             owner: "o-x".parse().unwrap(),
         };
         let run = RunEntry { found: 1, captured: 0, unchanged: 1, carried: vec![], failed: vec![] };
-        let borrowed = BorrowedBody { head: head.clone(), host: "hv01", run: run.clone(), vms: vec![] };
-        let document = SnapshotBody { head, host: "hv01".to_owned(), run, vms: vec![] };
-        assert_eq!(serde_json::to_string(&borrowed).unwrap(), serde_json::to_string(&document).unwrap());
+        for count in [0, 1, 3] {
+            let vms: Vec<VmEntry> = (0..count).map(|number| vm(&format!("VM {number}"), 10)).collect();
+            let packed: Vec<PackedEntry> = vms.iter().map(pack).collect();
+            let json = body_json(head.clone(), "hv01", run.clone(), packed.iter()).unwrap();
+            let document =
+                SnapshotBody { head: head.clone(), host: "hv01".to_owned(), run: run.clone(), vms };
+            assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&document).unwrap());
+        }
+    }
+
+    #[test]
+    fn bodies_are_divided_in_order_and_none_is_empty_but_the_only_one() {
+        let sizes = |remarks: &[usize]| {
+            let mut vms: Vec<Captured> = remarks
+                .iter()
+                .enumerate()
+                .map(|(number, bytes)| {
+                    let held = crate::catalog::HeldVm {
+                        key: number.to_string(),
+                        subject: SubjectId::random([7; 10]),
+                        vm_id: String::new(),
+                        name: String::new(),
+                        source: String::new(),
+                        owner: "o-x".parse().unwrap(),
+                        owner_guardian: None,
+                        fingerprint: Vec::new(),
+                        captured: Time::from_unix_seconds(1),
+                        carried_since: None,
+                        body: Digest::of(b"none"),
+                        bundles: Vec::new(),
+                    };
+                    Captured { held, entry: pack(&vm("VM", *bytes)) }
+                })
+                .collect();
+            let bodies = divide(vms.iter_mut().collect());
+            let order: Vec<usize> = bodies.iter().flatten().map(|vm| vm.held.key.parse().unwrap()).collect();
+            assert!(order.iter().copied().eq(0..remarks.len()));
+            bodies.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), [0]);
+        assert_eq!(sizes(&[10; 5]), [5]);
+        assert_eq!(sizes(&[BODY_JSON_BYTES + 1]), [1]);
+        assert_eq!(sizes(&[BODY_JSON_BYTES / 3; 5]), [2, 2, 1]);
+        assert_eq!(sizes(&[10, BODY_JSON_BYTES, 10]), [1, 1, 1]);
     }
 }

@@ -42,6 +42,7 @@ fn owner_and_guardians_stand_with_thumbprints_and_validity() {
         signing: CertificateEntry {
             sha256: sha256(keys.signing_certificate()),
             sha1: keys.signing_certificate().sha1().to_string(),
+            public_key: Some(Digest::of(keys.signing_certificate().public_key_info())),
             not_before: Time::from_unix_seconds(1_600_000_000),
             not_after: Time::from_unix_seconds(1_900_000_000),
         },

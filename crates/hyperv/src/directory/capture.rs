@@ -3,7 +3,8 @@
 //! An attempt opens every file and takes its attributes, reads the small ones into memory, proves each from those very bytes,
 //! and describes the VM. Then the attributes of all files must still be what they were. Only now does the sink get anything,
 //! so that a torn VM costs no sealing; large files go to the sink in parts after they were proved through the same open
-//! file, and afterwards the attributes of all files must be equal once more.
+//! file, and afterwards the attributes of all files must be equal once more. The heads of
+//! disks come last, one at a time.
 //!
 //! Equal attributes prove equal content only for a file that was not written within the last tick of the file system's
 //! clock, so an attempt waits until every file is older than that.
@@ -13,7 +14,9 @@ use std::io;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lifeboat_engine::source::{CaptureSink, FileStat, FoundFile, FoundVm, SourceError, VmIdentity};
+use lifeboat_engine::source::{
+    CaptureSink, FileStat, FoundFile, FoundVm, SinkError, SourceError, VmIdentity,
+};
 use lifeboat_schema::{ArtefactKind, Class, PART_BYTES, VmRecord};
 
 use super::open::{self, Content};
@@ -154,9 +157,12 @@ fn read_once(
     let described =
         describe::describe(vm, &files).map_err(|(index, source)| trouble_of(vm, index, source))?;
     unchanged(&opened)?;
+    if let Some((file, what)) = described.torn {
+        let damage = proof::Damage { what, is_tolerable: false };
+        return Err(Trouble::Damaged { file, stat: opened[file].stat, damage });
+    }
 
     let mut record = described.record;
-    let (heads, watched) = disks::read_all(source, vm, &mut record.disks);
     let identity =
         VmIdentity { vm_id: &record.vm_id, name: &record.name, owner_guardian: described.owner_guardian };
     let sink_failed = |error| Trouble::Final(SourceError::Sink(error));
@@ -187,16 +193,20 @@ fn read_once(
     if streamed {
         unchanged(&opened)?;
     }
-    for disks::HeadFile { path, class, bytes } in heads {
-        let kind = if class == Class::Secret { ArtefactKind::DiskSecret } else { ArtefactKind::DiskHead };
-        sink.begin_file(&path, kind, class).map_err(sink_failed)?;
-        for part in bytes.chunks(PART_BYTES as usize) {
-            sink.part(part).map_err(sink_failed)?;
-        }
-        sink.end_file().map_err(sink_failed)?;
-    }
-    sink.watch(watched.encode());
+    // One head after the other, so that no more than one is in memory.
+    let watched = disks::read_all(source, vm, &mut record.disks, &mut |head| take_head(sink, &head));
+    sink.watch(watched.map_err(sink_failed)?.encode());
     Ok(record)
+}
+
+fn take_head(sink: &mut dyn CaptureSink, head: &disks::HeadFile) -> Result<(), SinkError> {
+    let kind = if head.class == Class::Secret { ArtefactKind::DiskSecret } else { ArtefactKind::DiskHead };
+    sink.begin_file(&head.path, kind, head.class)?;
+    for part in head.bytes.chunks(PART_BYTES as usize) {
+        sink.part(part)?;
+    }
+    sink.end_file()?;
+    Ok(())
 }
 
 /// Opens every file and takes its attributes, all of them older than a tick.

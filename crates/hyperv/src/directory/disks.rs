@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lifeboat_disk::{DiskError, ImageFile, ImageFiles, ParentSearch, open_disk};
-use lifeboat_engine::source::{FileStat, FoundVm};
-use lifeboat_schema::{Class, Digest, DiskEntry, Layout};
+use lifeboat_engine::source::{FileStat, FoundVm, SinkError};
+use lifeboat_schema::{Class, DISK_NOT_FOUND, Digest, DiskEntry, Layout};
 
 use super::open;
 use super::walk;
@@ -32,13 +32,10 @@ const ATTEMPTS: usize = 4;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Entries of a folder that are compared with a name in another case.
 const MAX_ENTRIES: usize = 4096;
-/// Most bytes of heads that are in memory for one VM; a head has some hundred KiB.
+/// Most bytes of heads that are kept of one VM; a head has some hundred KiB.
 const MAX_HEADS_BYTES: usize = 64 << 20;
 /// Folder of heads in the layout of an export; Hyper-V knows none of this name.
 const FOLDER: &str = "Disk Heads";
-
-/// Problem of a disk that lies elsewhere: nothing to worry about where disks are other tools' to back up.
-const NOT_FOUND: &str = "its file was not found below the roots; make the folder that it lies in a root";
 
 /// A head, as the artefacts that it becomes.
 #[derive(Debug)]
@@ -48,13 +45,17 @@ pub(crate) struct HeadFile {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Reads the head of every disk of a VM into the record's entries.
+/// Reads the head of every disk of a VM into the record's entries, and gives each away before the next is read.
+///
+/// # Errors
+/// Those of `take`.
 pub(crate) fn read_all(
     source: &DirectorySource,
     vm: &FoundVm,
     disks: &mut [DiskEntry],
-) -> (Vec<HeadFile>, Watched) {
-    let (mut files, mut watched) = (Vec::new(), Watched::default());
+    take: &mut dyn FnMut(HeadFile) -> Result<(), SinkError>,
+) -> Result<Watched, SinkError> {
+    let mut watched = Watched::default();
     let mut taken: Vec<String> = Vec::new();
     let mut left = MAX_HEADS_BYTES;
     let places = Places::of(source, vm);
@@ -67,21 +68,22 @@ pub(crate) fn read_all(
         taken.push(name.clone());
         match places.read(&disk.path, &mut watched).and_then(|captured| within(&mut left, captured)) {
             Ok(captured) => {
-                let CapturedHead { mut entry, head, secret } = captured;
+                let CapturedHead { mut entry, head, secret, left_out } = captured;
+                disk.problem = left_out;
                 let path = format!("{FOLDER}/{name}.tar");
                 entry.artefact = Some(path.clone());
-                files.push(HeadFile { path, class: Class::DiskHead, bytes: head });
+                take(HeadFile { path, class: Class::DiskHead, bytes: head })?;
                 if let Some(bytes) = secret {
                     let path = format!("{FOLDER}/{name}.secret.tar");
                     entry.secret_artefact = Some(path.clone());
-                    files.push(HeadFile { path, class: Class::Secret, bytes });
+                    take(HeadFile { path, class: Class::Secret, bytes })?;
                 }
                 disk.head = Some(entry);
             }
             Err(problem) => disk.problem = Some(problem),
         }
     }
-    (files, watched)
+    Ok(watched)
 }
 
 /// Takes a head's bytes from what is left of the VM's. The disk stays watched like one whose head was kept.
@@ -173,7 +175,7 @@ impl<'a> Places<'a> {
     /// Finds the file of a disk, or says why none is to be read.
     fn locate(&self, windows_path: &str) -> Result<PathBuf, String> {
         match self.find(windows_path).as_slice() {
-            [] => Err(NOT_FOUND.to_owned()),
+            [] => Err(DISK_NOT_FOUND.to_owned()),
             [path] if self.is_excluded(path) => Err("its place is left out by the configuration".to_owned()),
             [path] => Ok(path.clone()),
             [first, second, ..] => Err(format!(
@@ -185,7 +187,7 @@ impl<'a> Places<'a> {
     }
 
     /// Reads until nothing changed meanwhile, or two reads agree; of a disk that never rests the last read counts.
-    fn read_settled(&self, path: &Path) -> (Result<CapturedHead, disk_head::Failed>, Vec<PathBuf>) {
+    fn read_settled(&self, path: &Path) -> (Result<CapturedHead, disk_head::DiskHeadError>, Vec<PathBuf>) {
         let files = RootedFiles { roots: self.roots };
         let mut last: Option<CapturedHead> = None;
         let mut attempt = 1;
@@ -318,13 +320,16 @@ fn in_any_case(base: &Path, parts: &[&str]) -> Option<PathBuf> {
     Some(path)
 }
 
-fn problem_of(error: &disk_head::Failed) -> String {
+fn problem_of(error: &disk_head::DiskHeadError) -> String {
     let is_in_use = match error {
-        disk_head::Failed::Disk(DiskError::File { source, .. }) => open::is_in_use(source),
+        disk_head::DiskHeadError::Disk(DiskError::File { source, .. }) => open::is_in_use(source),
+        disk_head::DiskHeadError::Disk(DiskError::ParentUnusable { why, .. }) => {
+            matches!(why.as_ref(), DiskError::File { source, .. } if open::is_in_use(source))
+        }
         _ => false,
     };
     if is_in_use {
-        return "its file is in use by another program; take the snapshot from a shadow copy".to_owned();
+        return "a file of it is in use by another program; take the snapshot from a shadow copy".to_owned();
     }
     error.to_string()
 }
@@ -396,7 +401,7 @@ impl ImageFiles for RootedFiles<'_> {
 pub(crate) fn content_digest(problem: &str, captured: Option<&CapturedHead>) -> Digest {
     let mut builder = lifeboat_schema::DigestBuilder::default();
     builder.update(problem.as_bytes());
-    if let Some(CapturedHead { entry, head, secret }) = captured {
+    if let Some(CapturedHead { entry, head, secret, .. }) = captured {
         // Debug output is total and has no secret: entries hold none.
         builder.update(format!("{entry:?}").as_bytes());
         builder.update(head);

@@ -1,55 +1,18 @@
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use lifeboat_disk::ImageFile;
 use lifeboat_disk::fixtures::{MemoryFiles, differencing_vhdx, dynamic_vhdx, flat, gpt_disk};
-use lifeboat_fve::fixtures::{ConversionOptions, FormattedVolume, VolumeOptions, ntfs_plaintext};
+use lifeboat_fve::fixtures::{ConversionOptions, VolumeOptions, ntfs_plaintext};
 use lifeboat_fve::{EncryptionMethod, Reserved};
 use lifeboat_recover::{
-    DecryptOptions, DecryptReport, Observer, OutputKind, PlainDisk, PlainSource, PlainVolume, RecoverError,
-    Unobserved, decrypt_to, open_volume, partial_path,
+    DecryptOptions, PlainDisk, PlainSource, PlainVolume, RecoverError, Unobserved, decrypt_to, open_volume,
+    partial_path,
 };
-use lifeboat_vhdx::{VhdxChain, VhdxReader};
 
-use crate::fixture::{self, credential, from_files, locked, source};
+use crate::fixture::{self, content, credential, from_files, locked, options, run, source, volume};
 
 /// Several segments, so that cores share the work.
 const VOLUME_BYTES: usize = 50 << 20;
-
-fn volume(seed: u64) -> (FormattedVolume, Vec<u8>) {
-    let plain = ntfs_plaintext(VOLUME_BYTES, 512, seed);
-    let volume = VolumeOptions { seed, ..VolumeOptions::default() }.format(plain.clone());
-    let expected = volume.expected(plain);
-    (volume, expected)
-}
-
-fn options(output: &Path) -> DecryptOptions {
-    DecryptOptions {
-        output: output.to_owned(),
-        kind: OutputKind::of(output),
-        skip_unallocated: false,
-        check_space: true,
-        random_ids: [0x77; 48],
-    }
-}
-
-fn run(source: &dyn PlainSource, output: &Path) -> Result<DecryptReport, RecoverError> {
-    decrypt_to(source, &options(output), &AtomicBool::new(false), &Unobserved)
-}
-
-/// What an output holds as a disk.
-fn content(output: &Path) -> Vec<u8> {
-    match OutputKind::of(output) {
-        OutputKind::Raw => std::fs::read(output).unwrap(),
-        OutputKind::Vhdx => {
-            let reader = VhdxReader::open(ImageFile::open(output).unwrap()).unwrap();
-            let chain = VhdxChain::new(vec![reader]).unwrap();
-            let mut bytes = vec![0xee; usize::try_from(chain.virtual_size_bytes()).unwrap()];
-            chain.read_at(0, &mut bytes).unwrap();
-            bytes
-        }
-    }
-}
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
@@ -62,7 +25,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn raw_and_vhdx_hold_the_plain_volume() {
-    let (volume, expected) = volume(1);
+    let (volume, expected) = volume(1, VOLUME_BYTES);
     let folder = tempfile::tempdir().unwrap();
     let source = source(&volume.image);
     let locked = locked(&source);
@@ -87,22 +50,9 @@ fn raw_and_vhdx_hold_the_plain_volume() {
     assert_eq!(names(folder.path()), ["plain.raw", "plain.vhdx"]);
 }
 
-/// Sets the flag when so many bytes are done.
-struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
-
-impl Observer for StopAt<'_> {
-    fn planned(&self, _: u64) {}
-
-    fn advanced(&self, bytes: u64) {
-        if self.2.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.0 {
-            self.1.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
 #[test]
 fn an_interrupted_output_is_finished_later_and_proves_itself() {
-    let (volume, expected) = volume(2);
+    let (volume, expected) = volume(2, VOLUME_BYTES);
     let folder = tempfile::tempdir().unwrap();
     let source = source(&volume.image);
     let locked = locked(&source);
@@ -110,13 +60,7 @@ fn an_interrupted_output_is_finished_later_and_proves_itself() {
     let plain = PlainVolume::new(&locked, &opened).unwrap();
     for name in ["plain.raw", "plain.vhdx"] {
         let output = folder.path().join(name);
-        let interrupt = || {
-            let cancel = AtomicBool::new(false);
-            let stop = StopAt(40 << 20, &cancel, AtomicU64::new(0));
-            let result = decrypt_to(&plain, &options(&output), &cancel, &stop);
-            assert!(matches!(result, Err(RecoverError::Interrupted { .. })), "{result:?}");
-            assert!(!output.exists() && partial_path(&output).exists());
-        };
+        let interrupt = || fixture::interrupt(&plain, &output, 40 << 20);
         interrupt();
         // The journal outlived some of the bytes, and its own last line was cut.
         let partial = partial_path(&output);
@@ -141,8 +85,8 @@ fn an_interrupted_output_is_finished_later_and_proves_itself() {
 fn another_volume_is_not_written_into_a_partial_output() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("plain.raw");
-    let (first, _) = volume(3);
-    let (second, _) = volume(4);
+    let (first, _) = volume(3, VOLUME_BYTES);
+    let (second, _) = volume(4, VOLUME_BYTES);
     for (volume, is_first) in [(&first, true), (&second, false)] {
         let source = source(&volume.image);
         let locked = locked(&source);
@@ -159,7 +103,7 @@ fn another_volume_is_not_written_into_a_partial_output() {
 
 #[test]
 fn a_whole_disk_comes_out_with_its_volumes_in_place() {
-    let (volume, expected) = volume(5);
+    let (volume, expected) = volume(5, VOLUME_BYTES);
     let other = ntfs_plaintext(3 << 20, 512, 6);
     let (parts, size) = gpt_disk(&[&other, &volume.image]);
     let mut whole = flat((parts.clone(), size));
@@ -185,14 +129,11 @@ fn a_whole_disk_comes_out_with_its_volumes_in_place() {
 
 #[test]
 fn what_is_missing_is_said() {
-    let (volume, expected) = volume(7);
+    let (volume, expected) = volume(7, VOLUME_BYTES);
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, source: &lifeboat_recover::SourceDisk<_>| {
-        let locked = locked(source);
-        let opened = fixture::opened(&locked, &volume);
-        let plain = PlainVolume::new(&locked, &opened).unwrap();
         let output = folder.path().join(name);
-        let report = run(&plain, &output).unwrap();
+        let report = fixture::with_plain(source, &volume, |plain| run(plain, &output).unwrap());
         (report, content(&output))
     };
     // A raw volume that ends early, in the middle of a page.
@@ -220,7 +161,7 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn what_was_never_written_can_be_left_empty() {
-    let (mut volume, _) = volume(8);
+    let (mut volume, _) = volume(8, VOLUME_BYTES);
     // 8 MiB that the guest never wrote: zeros on the disk, noise when decrypted.
     let hole = (20 << 20)..(28 << 20);
     assert!(volume.reserved.iter().all(|range| range.end <= hole.start || range.start >= hole.end));

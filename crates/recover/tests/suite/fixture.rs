@@ -1,10 +1,15 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lifeboat_disk::fixtures::{MemoryFile, MemoryFiles};
-use lifeboat_disk::{ParentSearch, open_disk};
-use lifeboat_fve::fixtures::{FormattedVolume, VolumeOptions, WrittenSecret};
+use lifeboat_disk::{ImageFile, ParentSearch, open_disk};
+use lifeboat_fve::fixtures::{FormattedVolume, VolumeOptions, WrittenSecret, ntfs_plaintext};
 use lifeboat_fve::{Credential, ExternalKey, Password, RecoveryPassword};
-use lifeboat_recover::{LockedVolume, Opened, SourceDisk, open_volume};
+use lifeboat_recover::{
+    DecryptOptions, DecryptReport, LockedVolume, Observer, Opened, OutputKind, PlainSource, PlainVolume,
+    RecoverError, SourceDisk, Unobserved, decrypt_to, open_volume, partial_path,
+};
+use lifeboat_vhdx::{VhdxChain, VhdxReader};
 
 /// Plain content that holds a small real NTFS.
 pub(crate) fn real_ntfs() -> Vec<u8> {
@@ -51,4 +56,78 @@ pub(crate) fn locked(source: &SourceDisk<MemoryFile>) -> LockedVolume<'_, Memory
 /// Opens a volume with the first of its secrets.
 pub(crate) fn opened(locked: &LockedVolume<'_, MemoryFile>, volume: &FormattedVolume) -> Opened {
     open_volume(locked, &[credential(&volume.secrets[0].1)], &[], &[]).unwrap()
+}
+
+/// Calls `work` with the plain bytes of the only BitLocker volume.
+pub(crate) fn with_plain<T>(
+    source: &SourceDisk<MemoryFile>,
+    volume: &FormattedVolume,
+    work: impl FnOnce(&PlainVolume<'_, '_, MemoryFile>) -> T,
+) -> T {
+    let locked = locked(source);
+    let opened = opened(&locked, volume);
+    work(&PlainVolume::new(&locked, &opened).unwrap())
+}
+
+/// A volume of the fixture's NTFS, and what it must decrypt to.
+pub(crate) fn volume(seed: u64, bytes: usize) -> (FormattedVolume, Vec<u8>) {
+    let plain = ntfs_plaintext(bytes, 512, seed);
+    let volume = VolumeOptions { seed, ..VolumeOptions::default() }.format(plain.clone());
+    let expected = volume.expected(plain);
+    (volume, expected)
+}
+
+pub(crate) fn options(output: &Path) -> DecryptOptions {
+    DecryptOptions {
+        output: output.to_owned(),
+        kind: OutputKind::of(output),
+        skip_unallocated: false,
+        check_space: true,
+        random_ids: [0x77; 48],
+    }
+}
+
+pub(crate) fn run(source: &dyn PlainSource, output: &Path) -> Result<DecryptReport, RecoverError> {
+    decrypt_to(source, &options(output), &AtomicBool::new(false), &Unobserved)
+}
+
+/// Sets the flag when so many bytes are done.
+pub(crate) struct StopAt<'a>(u64, &'a AtomicBool, AtomicU64);
+
+impl<'a> StopAt<'a> {
+    pub(crate) fn new(bytes: u64, cancel: &'a AtomicBool) -> Self {
+        Self(bytes, cancel, AtomicU64::new(0))
+    }
+}
+
+impl Observer for StopAt<'_> {
+    fn planned(&self, _: u64) {}
+
+    fn advanced(&self, bytes: u64) {
+        if self.2.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Decrypts until about `bytes` are done.
+#[track_caller]
+pub(crate) fn interrupt(source: &dyn PlainSource, output: &Path, bytes: u64) {
+    let cancel = AtomicBool::new(false);
+    let stop = StopAt::new(bytes, &cancel);
+    let result = decrypt_to(source, &options(output), &cancel, &stop);
+    assert!(matches!(result, Err(RecoverError::Interrupted { .. })), "{result:?}");
+    assert!(!output.exists() && partial_path(output).exists());
+}
+
+/// What an output holds as a disk.
+pub(crate) fn content(output: &Path) -> Vec<u8> {
+    if OutputKind::of(output) == OutputKind::Raw {
+        return std::fs::read(output).unwrap();
+    }
+    let reader = VhdxReader::open(ImageFile::open(output).unwrap()).unwrap();
+    let chain = VhdxChain::new(vec![reader]).unwrap();
+    let mut bytes = vec![0xee; usize::try_from(chain.virtual_size_bytes()).unwrap()];
+    chain.read_at(0, &mut bytes).unwrap();
+    bytes
 }

@@ -3,11 +3,10 @@ use std::sync::atomic::AtomicBool;
 use lifeboat_disk::fixtures::{flat, gpt_disk};
 use lifeboat_fve::fixtures::{VolumeOptions, ntfs_plaintext};
 use lifeboat_recover::{
-    DecryptOptions, LockedVolume, NtfsBrowser, OutputKind, PlainSource, PlainVolume, Unobserved, decrypt_to,
-    open_volume, plan,
+    DecryptOptions, LockedVolume, PlainSource, PlainVolume, Unobserved, decrypt_to, open_volume, plan,
 };
 
-use crate::fixture::{credential, real_ntfs, source};
+use crate::fixture::{credential, options, real_ntfs, source};
 
 #[test]
 fn a_metadata_copy_with_any_byte_wrong_costs_nothing() {
@@ -67,13 +66,7 @@ fn sizes_that_lie_neither_allocate_nor_loop() {
             assert!(plain.size_bytes() <= 1 << 20);
             let folder = tempfile::tempdir().unwrap();
             let output = folder.path().join("plain");
-            let options = DecryptOptions {
-                output: output.clone(),
-                kind: OutputKind::Raw,
-                skip_unallocated: true,
-                check_space: true,
-                random_ids: [0; 48],
-            };
+            let options = DecryptOptions { skip_unallocated: true, ..options(&output) };
             decrypt_to(&plain, &options, &AtomicBool::new(false), &Unobserved).unwrap();
             assert!(output.metadata().unwrap().len() <= 1 << 20);
         }
@@ -90,45 +83,9 @@ fn a_file_system_with_bytes_wrong_ends_in_an_answer() {
     for place in places {
         let mut image = original.clone();
         image[place] ^= 0xff;
-        let plain = Bytes(image);
-        if let Ok(mut browser) = NtfsBrowser::open(&plain) {
-            let _ = browser.list("/Users/Anna");
-            let _ = browser.list("/many");
-        }
+        lifeboat_recover::fuzzing::files(&image);
     }
     let _ = std::panic::take_hook();
-}
-
-/// A plain source in memory.
-struct Bytes(Vec<u8>);
-
-impl PlainSource for Bytes {
-    fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn stated_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn sector_bytes(&self) -> u32 {
-        512
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8], _: bool) -> Result<(), lifeboat_fve::ReadError> {
-        let start = usize::try_from(offset)?;
-        let end = start.checked_add(buffer.len()).ok_or("too far")?;
-        buffer.copy_from_slice(self.0.get(start..end).ok_or("behind the end")?);
-        Ok(())
-    }
-
-    fn copied_bytes(&self, _: bool) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn fingerprint(&self) -> [u8; 32] {
-        [0; 32]
-    }
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

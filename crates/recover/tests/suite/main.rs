@@ -13,5 +13,9 @@ mod decrypt;
 mod fixture;
 // Disks that lie.
 mod hostile;
+// Partial outputs: whose they are, and what may stand in them.
+mod resume;
+// Overlays in which BitLocker is suspended.
+mod suspend;
 // Keys, proofs, several disks, captured metadata.
 mod unlock;

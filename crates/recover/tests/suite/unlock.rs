@@ -31,6 +31,10 @@ fn plain(seed: u64) -> Vec<u8> {
     ntfs_plaintext(VOLUME_BYTES, 512, seed)
 }
 
+fn wiped(regions: &[&[u8]]) -> Vec<zeroize::Zeroizing<Vec<u8>>> {
+    regions.iter().map(|region| region.to_vec().into()).collect()
+}
+
 fn wrong_password() -> Credential {
     Credential::RecoveryPassword(RecoveryPassword::from_recovery_key(&[3; 16]))
 }
@@ -107,7 +111,7 @@ fn a_key_of_another_time_opens_the_disk_through_its_metadata() {
     assert!(open_volume(&locked, &[credential(old_secret)], &[], &[]).is_err());
     let captured = CapturedMetadata {
         head: Vec::new(),
-        regions: vec![vec![0; 4096], second.metadata_region.clone(), first.metadata_region.clone()],
+        regions: wiped(&[&[0; 4096], &second.metadata_region, &first.metadata_region]),
     };
     let generations = captured.generations();
     assert_eq!(generations.len(), 2);
@@ -118,7 +122,7 @@ fn a_key_of_another_time_opens_the_disk_through_its_metadata() {
     // Metadata of another volume opens with its own key, and proves nothing here.
     let other = VolumeOptions { seed: 77, ..VolumeOptions::default() }.format(plain(4));
     let other_metadata =
-        CapturedMetadata { head: Vec::new(), regions: vec![other.metadata_region] }.generations();
+        CapturedMetadata { head: Vec::new(), regions: wiped(&[&other.metadata_region]) }.generations();
     let failure = open_volume(&locked, &[credential(&other.secrets[0].1)], &[], &other_metadata);
     assert!(failure.err().unwrap().to_string().contains("could not be proved on this disk"));
 }
@@ -140,6 +144,45 @@ fn captured_metadata_takes_the_place_of_destroyed_copies() {
     assert!(locked.uses_capture);
     let opened = fixture::opened(&locked, &whole);
     assert!(matches!(opened.proof, KeyProof::Data(_)));
+}
+
+#[test]
+fn captured_metadata_counts_only_with_a_proof_on_this_disk() {
+    let whole = VolumeOptions::default().format(plain(5));
+    let copies = (0..3).map(|copy| Damage::Copy(copy, CopyDamage::Zeroed)).collect();
+    let broken = VolumeOptions { damage: copies, ..VolumeOptions::default() }.format(plain(5));
+    let other = VolumeOptions { seed: 77, ..VolumeOptions::default() }.format(plain(6));
+    // Metadata of another volume, of the same place and size; and of one that is not encrypted any more.
+    let decrypted = VolumeOptions {
+        seed: 78,
+        conversion: lifeboat_fve::fixtures::ConversionOptions::Decrypted,
+        ..VolumeOptions::default()
+    }
+    .format(plain(7));
+    let later = whole.next_generation(vec![ProtectorOptions::recovery_password()], 33, true);
+    let source = source(&broken.image);
+    let volume = &source.layout.volumes[0];
+    let foreign: [&[u8]; 2] = [&decrypted.metadata_region, &other.metadata_region];
+    for count in 1..=2 {
+        let captured = CapturedMetadata { head: Vec::new(), regions: wiped(&foreign[..count]) };
+        let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
+        for keys in [vec![], vec![credential(&other.secrets[0].1)], vec![credential(&whole.secrets[0].1)]] {
+            let failure = open_volume(&locked, &keys, &[], &captured.generations());
+            assert!(failure.is_err(), "{count} foreign, {} keys: opened", keys.len());
+        }
+    }
+    // Among the foreign ones, and behind a later generation, the right one is found.
+    let regions = wiped(&[foreign[0], foreign[1], &later.metadata_region, &whole.metadata_region]);
+    let captured = CapturedMetadata { head: Vec::new(), regions };
+    let locked = LockedVolume::open(&source, 0, volume, Some(&captured)).unwrap();
+    for secret in [&whole.secrets[0].1, &later.secrets[0].1] {
+        let opened = open_volume(&locked, &[credential(secret)], &[], &[]).unwrap();
+        assert!(matches!(opened.proof, KeyProof::Data(_)));
+        let (text, passwords, _) = read_back_text(&locked, &opened);
+        let WrittenSecret::RecoveryPassword(password) = secret else { panic!("a recovery password") };
+        assert!(passwords == 1 && text.contains(password), "the metadata that the key opened is read back");
+        lifeboat_recover::PlainVolume::new(&locked, &opened).unwrap();
+    }
 }
 
 #[test]

@@ -101,6 +101,40 @@ fn remnants_of_an_older_generation_are_blanked() {
 }
 
 #[test]
+fn what_was_erased_is_blanked_wherever_it_stands() {
+    let volume = format([every_kind(), vec![ProtectorOptions::ClearKey]].concat(), false);
+    let region = &volume.metadata_region;
+    let metadata = Metadata::parse(region).unwrap();
+    let key = *metadata.protectors().last().unwrap().clear_key().unwrap().expose();
+    let key_at = region.windows(32).position(|window| window == key).unwrap();
+    let (first, end) =
+        BlankedRegion { bytes: region.clone(), keys: 0, has_remnants: false }.datums().unwrap();
+    // The types of the protector's datum and of the key's inside it, each erased in turn.
+    let mut starts = vec![key_at - size_of::<RawKey>() - size_of::<RawDatum>()];
+    let mut at = first;
+    while at < end {
+        let (datum, _) = Datum::parse(&region[at..end]).unwrap();
+        if (at..at + datum.encoded_bytes()).contains(&key_at) {
+            starts.push(at);
+        }
+        at += datum.encoded_bytes().max(8);
+    }
+    assert_eq!(starts.len(), 2);
+    for start in starts {
+        let mut region = region.clone();
+        let type_at = start + core::mem::offset_of!(RawDatum, datum_type);
+        region[type_at..type_at + 2].fill(0);
+        let information_end = metadata.information().len();
+        let crc32 = crc32fast::hash(&region[..information_end]);
+        let validation_end = information_end + size_of::<RawValidation>();
+        region[validation_end - 4..validation_end].copy_from_slice(&crc32.to_le_bytes());
+        let blanked = BlankedRegion::of(&region).unwrap();
+        assert!(!holds(&blanked.bytes, &key), "erased at {start}");
+        assert!(blanked.is_changed() && Metadata::parse(&blanked.bytes).is_ok());
+    }
+}
+
+#[test]
 fn the_hash_of_a_decrypted_volume_is_no_key() {
     let mut options = VolumeOptions { protectors: Vec::new(), ..VolumeOptions::default() };
     options.conversion = fixtures::ConversionOptions::Decrypted;

@@ -461,7 +461,7 @@ fn captured_metadata_replaces_destroyed_copies() {
     let broken = format(&VolumeOptions { damage, ..quick() });
     assert!(matches!(Volume::open(&broken.image), Err(Error::NotBitLocker)));
     let captured = Metadata::parse(&whole.metadata_region).unwrap();
-    let disk = Volume::open_with(&broken.image, &boot_sector, captured).unwrap();
+    let disk = Volume::open_with(&broken.image, &boot_sector, vec![captured]).unwrap();
     let opened = disk.unlock(&Credential::ClearKey).unwrap();
     let plain = disk.decrypt(disk.metadata(), opened.volume_key.as_ref()).unwrap();
     assert!(read_all(&plain) == whole.expected(plaintext(&quick())));

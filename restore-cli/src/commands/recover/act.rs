@@ -1,21 +1,24 @@
 //! What is done with opened volumes.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use lifeboat_disk::ImageFile;
+use lifeboat_fve::{FileTime, Guid, Key256};
 use lifeboat_recover::{
-    DecryptOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer, Opened, OpenedDisk, Outcome,
-    OutputKind, PlainDisk, PlainSource, PlainVolume, decrypt_to, next_steps, read_back_text,
+    DecryptOptions, DecryptReport, ExtractOptions, ExtractReport, KeyProof, NextSteps, NtfsBrowser, Observer,
+    Opened, OpenedDisk, Outcome, OutputKind, PlainDisk, PlainSource, PlainVolume, SuspendOptions, decrypt_to,
+    next_steps, read_back_text, suspend_to,
 };
 use lifeboat_schema::{
-    Exit, ExtractedFiles, Finding, ReadBackFile, RecoverReport, Severity, Time, VolumeEntry, WrittenOutput,
+    Exit, ExtractedFiles, Finding, ReadBackFile, RecoverReport, Severity, SuspendedOverlay, Time,
+    VolumeEntry, WrittenOutput,
 };
 use zeroize::Zeroizing;
 
-use super::{Recover, Work, show, write_card};
-use crate::commands::{random, write_private};
+use super::interrupt::Stoppable;
+use super::{Recover, Work, show};
+use crate::commands::{now, random, write_private};
 use crate::error::CliError;
 use crate::output;
 
@@ -26,9 +29,11 @@ pub(super) fn act(
     chosen: &[usize],
     opened: &[OpenedDisk],
 ) -> Result<Exit, CliError> {
+    let chosen = &if arguments.whole_disk { of_one_disk(work, chosen)? } else { chosen.to_vec() };
     let mut report = RecoverReport {
         volumes: chosen.iter().map(|&index| show::volume(&work.locked[index], &opened[index])).collect(),
         written: None,
+        overlay: None,
         read_back: None,
         entries: None,
         extracted: None,
@@ -44,10 +49,6 @@ pub(super) fn act(
         }
     }
     let locked: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_err()).collect();
-    if let Some(path) = &arguments.card {
-        let volumes: Vec<_> = locked.iter().map(|&index| &work.locked[index]).collect();
-        write_card(path, &volumes)?;
-    }
     if locked.len() == chosen.len() {
         return Err(nothing_opened(work, &locked, opened));
     }
@@ -60,7 +61,10 @@ pub(super) fn act(
                 work.locked[index].place.number,
                 work.locked[index].source.path.display()
             ),
-            report_failure(&opened[index]),
+            match arguments.whole_disk {
+                true => format!("it stays encrypted in the output. {}", report_failure(&opened[index])),
+                false => report_failure(&opened[index]),
+            },
             "give a key of this volume; --plan tells every way, and --card FILE writes down what to ask whom",
         ));
     }
@@ -70,20 +74,23 @@ pub(super) fn act(
         }
     }
 
-    if let Some(path) = &arguments.read_back {
-        report.read_back = Some(read_back(work, chosen, opened, path)?);
-    }
     if arguments.list.is_some() || arguments.extract.is_some() {
         let index = one_of(work, chosen, opened)?;
         browse(work, arguments, index, opened, &mut report)?;
     } else if let Some(output) = &arguments.to {
         decrypt(work, arguments, chosen, opened, output, &mut report)?;
+    } else if let Some(output) = &arguments.suspend_overlay {
+        suspend(work, chosen, opened, output, &mut report)?;
     } else if (arguments.verify_only || arguments.has_no_action())
         && let Ok(index) = one_of(work, chosen, opened)
         && let Ok(one) = &opened[index].result
     {
-        let metadata = work.locked[index].fve().metadata();
+        let metadata = work.locked[index].metadata_of(one);
         tell(next_steps(&Outcome::KeyProved, metadata, one.protector), &mut report);
+    }
+    // Last: an interrupted decryption is finished by the same command, which would find the file there.
+    if let Some(path) = &arguments.read_back {
+        report.read_back = Some(read_back(work, chosen, opened, path)?);
     }
     if work.context.json {
         output::json(&report);
@@ -188,6 +195,19 @@ fn proof_findings(work: &Work<'_>, index: usize, opened: &Opened, findings: &mut
     }
 }
 
+/// All volumes of the one disk that the chosen volumes lie on.
+fn of_one_disk(work: &Work<'_>, chosen: &[usize]) -> Result<Vec<usize>, CliError> {
+    let disk = |index: usize| work.locked[index].place.disk;
+    let Some(&first) = chosen.first() else { return Ok(Vec::new()) };
+    if chosen.iter().any(|&index| disk(index) != disk(first)) {
+        return Err(CliError::usage(format!(
+            "--whole-disk writes one disk; name a volume of it with --volume: {}",
+            work.names().join(", ")
+        )));
+    }
+    Ok((0..work.locked.len()).filter(|&index| disk(index) == disk(first)).collect())
+}
+
 /// The one volume that an action is about.
 fn one_of(work: &Work<'_>, chosen: &[usize], opened: &[OpenedDisk]) -> Result<usize, CliError> {
     let open: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_ok()).collect();
@@ -263,10 +283,12 @@ fn browse(
         );
     }
     if let (Some(path), Some(to)) = (&arguments.extract, &arguments.to) {
-        let cancel = cancel_on_interrupt();
+        let options = ExtractOptions { to: to.clone(), random_id: random()? };
+        let stoppable = Stoppable::begin();
         let bar = Bar(output::progress("Extracting"));
-        let extracted = browser.extract(path, to, cancel, &bar);
+        let extracted = browser.extract(path, &options, stoppable.flag(), &bar);
         bar.0.finish_and_clear();
+        drop(stoppable);
         let ExtractReport { files, bytes, left_out_count, left_out } = extracted?;
         if left_out_count > 0 {
             report.findings.push(Finding::new(
@@ -292,36 +314,25 @@ fn decrypt(
 ) -> Result<(), CliError> {
     let kind = OutputKind::of(output);
     let path = output.display().to_string();
-    let (index, outcome, source): (usize, Outcome, Box<dyn PlainSource + '_>);
+    let (index, still_encrypted, source): (usize, usize, Box<dyn PlainSource + '_>);
     if arguments.whole_disk {
         let open: Vec<usize> = chosen.iter().copied().filter(|&index| opened[index].result.is_ok()).collect();
         let Some(&first) = open.first() else {
             return Err(CliError::new(Exit::NoAccess, "nothing opened"));
         };
         let disk = work.locked[first].place.disk;
-        if open.iter().any(|&index| work.locked[index].place.disk != disk) {
-            return Err(CliError::usage(format!(
-                "--whole-disk writes one disk; name a volume of it with --volume: {}",
-                work.names().join(", ")
-            )));
-        }
+        let unusable = work.unusable.iter().filter(|(of, ..)| *of == disk).count();
+        still_encrypted = chosen.len() - open.len() + unusable;
         let mut volumes = Vec::new();
         for &index in &open {
             volumes.push(plain(work, index, &opened[index])?);
         }
         index = first;
         source = Box::new(PlainDisk::new(&work.disks[disk], volumes));
-        outcome = match kind {
-            OutputKind::Vhdx => Outcome::DiskAsVhdx(path.clone()),
-            OutputKind::Raw => Outcome::DiskAsRaw(path.clone()),
-        };
     } else {
         index = one_of(work, chosen, opened)?;
+        still_encrypted = 0;
         source = Box::new(plain(work, index, &opened[index])?);
-        outcome = match kind {
-            OutputKind::Vhdx => Outcome::VolumeAsVhdx(path.clone()),
-            OutputKind::Raw => Outcome::VolumeAsRaw(path.clone()),
-        };
     }
     let options = DecryptOptions {
         output: output.to_owned(),
@@ -330,38 +341,17 @@ fn decrypt(
         check_space: !arguments.no_space_check,
         random_ids: random()?,
     };
-    let cancel = cancel_on_interrupt();
+    let stoppable = Stoppable::begin();
     let bar = Bar(output::progress("Decrypting"));
-    let written = decrypt_to(source.as_ref(), &options, cancel, &bar);
+    let written = decrypt_to(source.as_ref(), &options, stoppable.flag(), &bar);
     bar.0.finish_and_clear();
+    drop(stoppable);
     let written = written?;
     if !written.is_whole() {
-        let behind = written.stated_bytes.saturating_sub(written.plain_bytes);
-        let mut what = Vec::new();
-        if behind > 0 {
-            what.push(format!(
-                "the image ends {behind} bytes early: the output has {} of {} bytes",
-                written.plain_bytes, written.stated_bytes
-            ));
-        }
-        if written.missing_bytes > 0 {
-            what.push(format!(
-                "{} bytes inside could not be read and are zeros ({}{})",
-                written.missing_bytes,
-                ranges(&written.missing),
-                written.first_failure.as_deref().map(|why| format!("; {why}")).unwrap_or_default()
-            ));
-        }
-        report.findings.push(Finding::new(
-            Severity::Warning,
-            "not-whole",
-            &path,
-            what.join("; "),
-            "look for a whole copy of the disk; what is there was decrypted",
-        ));
+        report.findings.push(not_whole(&path, &written));
     }
     report.written = Some(WrittenOutput {
-        path,
+        path: path.clone(),
         form: match kind {
             OutputKind::Raw => "raw".to_owned(),
             OutputKind::Vhdx => "vhdx".to_owned(),
@@ -372,9 +362,108 @@ fn decrypt(
         missing_bytes: written.missing_bytes,
         missing: written.missing.iter().map(|range| [range.start, range.end - range.start]).collect(),
     });
-    let protector = opened[index].result.as_ref().ok().and_then(|one| one.protector);
-    tell(next_steps(&outcome, work.locked[index].fve().metadata(), protector), report);
+    if let Ok(one) = &opened[index].result {
+        let outcome = match arguments.whole_disk {
+            true => Outcome::Disk { path, kind, still_encrypted },
+            false => Outcome::Volume { path, kind },
+        };
+        tell(next_steps(&outcome, work.locked[index].metadata_of(one), one.protector), report);
+    }
     Ok(())
+}
+
+/// Writes an overlay in which BitLocker is suspended.
+fn suspend(
+    work: &Work<'_>,
+    chosen: &[usize],
+    opened: &[OpenedDisk],
+    output: &Path,
+    report: &mut RecoverReport,
+) -> Result<(), CliError> {
+    let index = one_of(work, chosen, opened)?;
+    let locked = &work.locked[index];
+    let Ok(one) = &opened[index].result else {
+        return Err(CliError::new(Exit::NoAccess, "nothing opened"));
+    };
+    let options = SuspendOptions {
+        output: output.to_owned(),
+        check_space: true,
+        clear_key: Key256::new(random()?),
+        protector: random_guid()?,
+        random_ids: random()?,
+        now: FileTime::from_unix_seconds(now().unix_seconds()),
+    };
+    let stoppable = Stoppable::begin();
+    let bar = Bar(output::progress("Copying"));
+    let written = suspend_to(locked, one, &options, stoppable.flag(), &bar);
+    bar.0.finish_and_clear();
+    drop(stoppable);
+    let written = written?;
+    let path = output.display().to_string();
+    report.findings.push(Finding::new(
+        Severity::Warning,
+        "open-to-anyone",
+        &path,
+        "BitLocker is suspended in it: whoever has it reads the disk, until protection is resumed in the guest",
+        "boot the VM from it, seal it again as the steps say, and remove the file",
+    ));
+    if locked.source.disk.facts().replayed_log {
+        report.findings.push(Finding::new(
+            Severity::Warning,
+            "parent-not-closed",
+            output::path(&locked.source.path),
+            "its log was replayed in memory here; Hyper-V replays it into the file when it opens the disk",
+            "where Hyper-V refuses the overlay, attach the disk alone once, read-only, and write the overlay anew",
+        ));
+    }
+    let missing_bytes = written.copied.as_ref().map_or(0, |copied| copied.missing_bytes);
+    if let Some(copied) = written.copied.as_ref().filter(|copied| !copied.is_whole()) {
+        report.findings.push(not_whole(&path, copied));
+    }
+    let parent = written.parent.map(|parent| parent.display().to_string());
+    report.overlay = Some(SuspendedOverlay {
+        path: path.clone(),
+        parent: parent.clone(),
+        protector: options.protector.to_string(),
+        missing_bytes,
+    });
+    tell(next_steps(&Outcome::Suspended { path, parent }, locked.metadata_of(one), one.protector), report);
+    Ok(())
+}
+
+/// A random (version 4) id.
+fn random_guid() -> Result<Guid, CliError> {
+    let mut id: [u8; 16] = random()?;
+    id[7] = id[7] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    Ok(Guid(id))
+}
+
+/// What is missing in an output.
+fn not_whole(path: &str, written: &DecryptReport) -> Finding {
+    let behind = written.stated_bytes.saturating_sub(written.plain_bytes);
+    let mut what = Vec::new();
+    if behind > 0 {
+        what.push(format!(
+            "the image ends {behind} bytes early: the output has {} of {} bytes",
+            written.plain_bytes, written.stated_bytes
+        ));
+    }
+    if written.missing_bytes > 0 {
+        what.push(format!(
+            "{} bytes inside could not be read and are zeros ({}{})",
+            written.missing_bytes,
+            ranges(&written.missing),
+            written.first_failure.as_deref().map(|why| format!("; {why}")).unwrap_or_default()
+        ));
+    }
+    Finding::new(
+        Severity::Warning,
+        "not-whole",
+        path,
+        what.join("; "),
+        "look for a whole copy of the disk; what is there was decrypted",
+    )
 }
 
 /// The first ranges, for people.
@@ -398,25 +487,4 @@ impl Observer for Bar {
     fn advanced(&self, bytes: u64) {
         self.0.inc(bytes);
     }
-}
-
-/// Returns a flag that the first interrupt sets; the second ends the process where it stands.
-fn cancel_on_interrupt() -> &'static AtomicBool {
-    static CANCEL: AtomicBool = AtomicBool::new(false);
-    static WATCHED: std::sync::Once = std::sync::Once::new();
-    WATCHED.call_once(|| {
-        std::thread::spawn(|| {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-                return;
-            };
-            runtime.block_on(async {
-                while tokio::signal::ctrl_c().await.is_ok() {
-                    if CANCEL.swap(true, Ordering::Relaxed) {
-                        std::process::exit(Exit::Interrupted.code().into());
-                    }
-                }
-            });
-        });
-    });
-    &CANCEL
 }

@@ -1,6 +1,7 @@
 //! `lifeboat recover`.
 
 mod act;
+mod interrupt;
 mod keys;
 mod show;
 mod walk;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use lifeboat_disk::{Encryption, ImageFile, PlainContent};
 use lifeboat_fve as fve;
 use lifeboat_recover::{
-    CapturedMetadata, HandoverCard, LockedVolume, OpenedDisk, SourceDisk, open_together, plan,
+    CapturedMetadata, HandoverCard, LockedVolume, OpenedDisk, SourceDisk, open_together, partial_path, plan,
 };
 use lifeboat_schema::{Exit, Finding, Severity};
 
@@ -34,16 +35,17 @@ pub(crate) struct Recover {
     #[arg(long, value_name = "N")]
     volume: Option<String>,
     /// Only say which ways into each volume are open, and why better ones are closed.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["volume", "verify_only", "to", "list", "extract", "read_back"])]
     plan: bool,
     /// Only prove the keys: on the volume master key, and on a sector of the disk.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["to", "list", "extract", "read_back", "card"])]
     verify_only: bool,
     /// Write the decrypted volume to this file (raw, or a dynamic VHDX when it ends in .vhdx); with --extract the
     /// folder for the files.
     #[arg(long, value_name = "OUT")]
     to: Option<PathBuf>,
-    /// With --to: write the whole disk, partition table and all, with its volumes decrypted. Such a VHDX boots.
+    /// With --to: write the whole disk, partition table and all, with every volume decrypted that the keys open. Such a
+    /// VHDX boots. With several disks --volume says which one.
     #[arg(long, requires = "to")]
     whole_disk: bool,
     /// With --to: leave what no file of a dynamic disk holds empty, instead of decrypting zeros to noise.
@@ -52,17 +54,23 @@ pub(crate) struct Recover {
     /// With --to: begin even if there may be too little room.
     #[arg(long, requires = "to")]
     no_space_check: bool,
+    /// Write an overlay in which BitLocker is suspended, so that the VM boots once without asking: a differencing VHDX
+    /// over a VHDX (.vhdx or .avhdx), of other images a copy. Open to anyone until protection is resumed. Not yet booted by
+    /// Windows.
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["plan", "verify_only", "to", "list", "extract", "card"])]
+    suspend_overlay: Option<PathBuf>,
     /// List a folder of the decrypted NTFS, without writing an image.
-    #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["to", "extract", "card"])]
     list: Option<Option<String>>,
     /// Write a file or folder of the decrypted NTFS to the folder of --to.
-    #[arg(long, value_name = "PATH", requires = "to", conflicts_with_all = ["whole_disk", "skip_unallocated"])]
+    #[arg(long, value_name = "PATH", requires = "to", conflicts_with_all = ["whole_disk", "skip_unallocated", "no_space_check"])]
     extract: Option<String>,
-    /// Write all recovery passwords and external keys of the volume to this new file.
+    /// Write all recovery passwords and external keys of the volume to this new file, after all else is done.
     #[arg(long, value_name = "FILE")]
     read_back: Option<PathBuf>,
     /// Write a handover card to this new file, for whoever can look a secret up: text, or a page when it ends in .html.
-    #[arg(long, value_name = "FILE")]
+    /// With keys: of the volumes that they do not open.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "extract", "read_back"])]
     card: Option<PathBuf>,
     /// Search volumes whose first sector is destroyed for BitLocker's metadata. Reads up to the whole volume.
     #[arg(long)]
@@ -80,8 +88,27 @@ impl Recover {
             && !self.verify_only
             && self.to.is_none()
             && self.list.is_none()
+            && self.suspend_overlay.is_none()
             && self.read_back.is_none()
             && self.card.is_none()
+    }
+
+    /// Refuses a file that is there before hours of work end with it.
+    fn refuse_names_that_are_taken(&self) -> Result<(), CliError> {
+        for path in [&self.card, &self.read_back].into_iter().flatten() {
+            if path.symlink_metadata().is_ok() {
+                return Err(super::is_there(path));
+            }
+            let is_output =
+                self.to.iter().chain(&self.suspend_overlay).any(|to| path == to || *path == partial_path(to));
+            if is_output {
+                return Err(CliError::usage(format!(
+                    "{} is the name of the output itself; name another file",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What was typed, as it is meant: `--list DISK` without other disks lists the root of DISK.
@@ -113,26 +140,22 @@ struct Work<'d> {
 }
 
 pub(crate) fn run(context: &Context, arguments: &Recover) -> Result<Exit, CliError> {
+    interrupt::watch();
     let arguments = &arguments.meant()?;
+    arguments.keys.check()?;
+    arguments.refuse_names_that_are_taken()?;
     let mut disks = Vec::new();
     for path in &arguments.disks {
         disks.push(SourceDisk::open(path, &arguments.parents.search())?);
     }
-    let mut captured = CapturedMetadata::default();
-    for path in &arguments.keys.captured {
-        let region = std::fs::read(path).map_err(|error| CliError::file(path, "read", &error))?;
-        fve::Metadata::parse(&region).map_err(|error| {
-            CliError::usage(format!("{} holds no BitLocker metadata region: {error}", path.display()))
-        })?;
-        captured.regions.push(region);
-    }
+    let captured = keys::read_captured(&arguments.keys.captured)?;
     let work = Work::new(context, &disks, &captured, arguments.search_metadata);
     if arguments.has_no_action() && keys::can_ask() && !context.json {
         return walk::run(&work, arguments);
     }
     let keys = keys::read(&arguments.keys, &work.locked, &work.generations)?;
     let is_plan = arguments.plan || (arguments.has_no_action() && !arguments.keys.is_given());
-    if is_plan || (arguments.card.is_some() && !arguments.keys.is_given()) {
+    if is_plan || arguments.card.is_some() {
         return work.plan(arguments, &keys);
     }
     work.refuse_without_bitlocker()?;
@@ -190,15 +213,16 @@ impl<'d> Work<'d> {
             show::plan(&plan);
         }
         if let Some(path) = &arguments.card {
-            let locked: Vec<&LockedVolume<'_, ImageFile>> = self
-                .locked
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| opened.get(*index).is_none_or(|one| one.result.is_err()))
-                .map(|(_, volume)| volume)
-                .collect();
-            write_card(path, &locked)?;
-            output::note(format!("Wrote {}: give it to whoever can look the ids up", path.display()));
+            let is_locked = |index: &usize| opened.get(*index).is_none_or(|one| one.result.is_err());
+            let chosen = self.choose(arguments)?;
+            let locked: Vec<&LockedVolume<'_, ImageFile>> =
+                chosen.into_iter().filter(is_locked).map(|index| &self.locked[index]).collect();
+            if locked.is_empty() {
+                output::note("No card was written: there is no volume that it could ask for");
+            } else {
+                write_card(path, &locked)?;
+                output::note(format!("Wrote {}: give it to whoever can look the ids up", output::path(path)));
+            }
         }
         let findings = self.findings();
         output::findings(&findings);
@@ -303,7 +327,7 @@ impl<'d> Work<'d> {
 
     /// Asks for a key where none was given and one is needed.
     fn with_prompt(&self, mut keys: Keys, chosen: &[usize]) -> Result<Keys, CliError> {
-        let needs_key = |index: &usize| self.locked[*index].fve().state() != fve::VolumeState::Decrypted;
+        let needs_key = |index: &usize| !self.locked[*index].is_decrypted();
         if !keys.credentials.is_empty() || !chosen.iter().any(needs_key) {
             return Ok(keys);
         }

@@ -15,9 +15,9 @@ pub(super) fn plan(plan: &RecoverPlan) {
         if index > 0 {
             output::line("");
         }
-        output::line(format!("Disk {}: {}", index + 1, disk.path));
+        output::line(format!("Disk {}: {}", index + 1, output::plain(&disk.path)));
         for parent in &disk.parents {
-            output::line(format!("  parent: {parent}"));
+            output::line(format!("  parent: {}", output::plain(parent)));
         }
         for volume in &disk.volumes {
             let info = &volume.volume;
@@ -110,6 +110,7 @@ pub(super) fn volume(locked: &LockedVolume<'_, ImageFile>, opened: &OpenedDisk) 
     match &opened.result {
         Err(failure) => report.proof_detail = failure.to_string(),
         Ok(one) => {
+            report.volume_id = locked.metadata_of(one).volume_id.to_string();
             report.opened_by = one.opened_by.map(str::to_owned);
             report.protector = one.protector.map(|id| id.to_string());
             report.metadata_authenticated = one.authentication.is_some_and(|proof| proof.is_proof());
@@ -148,7 +149,7 @@ pub(super) fn proved(
     disks: &[SourceDisk<ImageFile>],
 ) {
     let report = volume(locked, opened);
-    let place = format!("Volume {} of {}", report.number, report.disk);
+    let place = format!("Volume {} of {}", report.number, output::plain(&report.disk));
     let Some(proof) = report.proof else {
         output::line(format!("{place}: LOCKED. {}", output::plain(&report.proof_detail)));
         return;
@@ -163,9 +164,9 @@ pub(super) fn proved(
         ProofLevel::NotNeeded => "OPEN",
     };
     output::line(format!("{place}: {level}{key}"));
-    output::line(format!("  {}", report.proof_detail));
+    output::line(format!("  {}", output::plain(&report.proof_detail)));
     if let Some(from) = opened.key_from {
-        let path = disks.get(from.disk).map(|disk| disk.path.display().to_string()).unwrap_or_default();
+        let path = disks.get(from.disk).map(|disk| output::path(&disk.path)).unwrap_or_default();
         output::line(format!("  the key was read back from volume {} of {path}", from.number));
     }
     if let Ok(one) = &opened.result {
@@ -202,7 +203,7 @@ pub(super) fn report(report: &RecoverReport) {
             "Extracted {} files, {}, to {}",
             extracted.files,
             output::bytes(extracted.bytes),
-            extracted.to
+            output::plain(&extracted.to)
         ));
         for left_out in &extracted.left_out {
             output::note(format!("  left out: {}", output::plain(left_out)));
@@ -211,13 +212,15 @@ pub(super) fn report(report: &RecoverReport) {
     if let Some(file) = &report.read_back {
         output::line(format!(
             "Read back into {}: {} recovery passwords, {} external keys. The file opens the volume: escrow it, then remove it",
-            file.path, file.recovery_passwords, file.external_keys
+            output::plain(&file.path),
+            file.recovery_passwords,
+            file.external_keys
         ));
     }
     if let Some(written) = &report.written {
         output::line(format!(
             "Wrote {}: {} decrypted ({})",
-            written.path,
+            output::plain(&written.path),
             output::bytes(written.plain_bytes),
             written.form
         ));
@@ -228,18 +231,27 @@ pub(super) fn report(report: &RecoverReport) {
             ));
         }
     }
+    if let Some(overlay) = &report.overlay {
+        let over = overlay.parent.as_deref().map(|parent| format!(", over {}", output::plain(parent)));
+        output::line(format!(
+            "Wrote {}{}: BitLocker is suspended in it by clear key {}",
+            output::plain(&overlay.path),
+            over.unwrap_or_default(),
+            overlay.protector
+        ));
+    }
     if !report.next_steps.is_empty() {
         output::line("");
         output::line("Next:");
         for (step, number) in report.next_steps.iter().zip(1..) {
-            output::line(format!("  {number}. {step}"));
+            output::line(format!("  {number}. {}", output::plain(step)));
         }
     }
     if let Some(script) = &report.powershell {
         output::line("");
         output::line("PowerShell:");
         for line in script.lines() {
-            output::line(format!("  {line}"));
+            output::line(format!("  {}", output::plain(line)));
         }
     }
 }
@@ -250,7 +262,7 @@ pub(super) fn wanted(locked: &LockedVolume<'_, ImageFile>) {
     output::note(format!(
         "Volume {} of {} opens with one of these:",
         locked.place.number,
-        locked.source.path.display()
+        output::path(&locked.source.path)
     ));
     let info = lifeboat_disk::inspect(&locked.source.disk, &locked.source.layout);
     let info = info.volumes.into_iter().find(|volume| volume.number == locked.place.number);

@@ -3,16 +3,17 @@
 //! One question at a time; before anything is done it says what, and how to say the same with flags. It keeps nothing
 //! of its own: leaving costs nothing, and a decryption that was begun goes on from its partial output.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use lifeboat_fve::{Credential, ExternalKey, ProtectionType, VolumeState};
+use lifeboat_fve::{Credential, ProtectionType};
 use lifeboat_recover::{OpenedDisk, plan};
 use lifeboat_schema::Exit;
 
 use super::keys::{self, Keys, ask, yes};
 use super::{Recover, Work, act, show, write_card};
 use crate::error::CliError;
-use crate::output;
+use crate::{output, shell};
 
 pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError> {
     output::note("Nothing here writes to the disks. Leave at any question with Ctrl-D or Ctrl-C.");
@@ -33,24 +34,29 @@ pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError
         output::note("  3  single files from it");
         output::note("  4  its other recovery secrets, in a file");
         output::note("  5  to boot with this key: the steps");
-        output::note("  6  nothing more");
-        let Some(answer) = ask("1 to 6:") else { return Ok(walk.leave()) };
+        output::note("  6  to boot once without being asked: an overlay in which BitLocker is suspended");
+        output::note("  7  nothing more");
+        let Some(answer) = ask("1 to 7:") else { return Ok(walk.leave()) };
         let step = match answer.as_str() {
             "1" => walk.whole_disk(index)?,
             "2" => walk.volume()?,
             "3" => walk.files()?,
             "4" => walk.read_back()?,
             "5" => Some(Recover { verify_only: true, ..walk.typed.clone() }),
-            "6" => return Ok(walk.leave()),
+            "6" => walk.overlay()?,
+            "7" => return Ok(walk.leave()),
             _ => continue,
         };
         let Some(step) = step else { continue };
         output::note(format!("The same without questions: {}", command(&step)));
         match act::act(work, &step, &[index], &opened) {
+            Ok(exit) if step.suspend_overlay.is_some() => return Ok(exit),
             Ok(exit) if step.to.is_some() && step.extract.is_none() => return Ok(exit),
             Ok(_) => {}
             // Other answers may do.
-            Err(error) if error.exit == Exit::Usage => output::note(format!("That cannot be done: {error}")),
+            Err(error) if error.exit == Exit::Usage => {
+                output::note(output::plain(&format!("That cannot be done: {error}")))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -96,7 +102,7 @@ impl Walk<'_, '_> {
         let metadata = locked.fve().metadata();
         let has = |kind: ProtectionType| metadata.protectors().iter().any(|one| one.protection == kind);
         let mut keys = keys::read(&self.typed.keys, &work.locked, &work.generations)?;
-        if (locked.fve().state() == VolumeState::Decrypted || !keys.credentials.is_empty())
+        if (locked.is_decrypted() || !keys.credentials.is_empty())
             && let Some(opened) = self.try_keys(index, &keys)
         {
             return Ok(Some(opened));
@@ -128,11 +134,10 @@ impl Walk<'_, '_> {
                 ask("Path of the .BEK file (empty: none at hand):").filter(|path| !path.is_empty())
             {
                 let path = PathBuf::from(path.as_str());
-                let read = std::fs::read(&path).map_err(|error| error.to_string());
-                match read.and_then(|bytes| ExternalKey::parse(&bytes).map_err(|error| error.to_string())) {
+                match keys::read_bek(&path) {
                     Ok(key) => keys.credentials.push(Credential::ExternalKey(key)),
                     Err(error) => {
-                        output::note(format!("{}: {error}", path.display()));
+                        output::note(output::plain(&error.to_string()));
                         continue;
                     }
                 }
@@ -179,7 +184,7 @@ impl Walk<'_, '_> {
         {
             let path = PathBuf::from(path.as_str());
             write_card(&path, &[&self.work.locked[index]])?;
-            output::note(format!("Wrote {}.", path.display()));
+            output::note(format!("Wrote {}.", output::path(&path)));
         }
         self.leave();
         Ok(Exit::NoAccess)
@@ -206,6 +211,14 @@ impl Walk<'_, '_> {
         };
         let step = Recover { to: Some(path), ..self.typed.clone() };
         Ok(confirmed(step, "the volume is written, decrypted: keep it as you keep its data"))
+    }
+
+    fn overlay(&mut self) -> Result<Option<Recover>, CliError> {
+        let Some(path) = new_path("Name of the new file (.avhdx over a VHDX):", None) else {
+            return Ok(None);
+        };
+        let step = Recover { suspend_overlay: Some(path), ..self.typed.clone() };
+        Ok(confirmed(step, "an overlay is written that opens the disk to anyone until protection is resumed"))
     }
 
     fn files(&mut self) -> Result<Option<Recover>, CliError> {
@@ -258,21 +271,26 @@ fn confirmed(step: Recover, what: &str) -> Option<Recover> {
 
 /// The command that does the same.
 fn command(arguments: &Recover) -> String {
-    let mut words = vec!["lifeboat".to_owned(), "recover".to_owned()];
-    words.extend(arguments.disks.iter().map(|path| path.display().to_string()));
-    let mut flag = |name: &str, value: Option<String>| {
+    let mut words: Vec<OsString> = vec!["lifeboat".into(), "recover".into()];
+    // A name that begins with a dash would be taken for a flag.
+    words.extend(arguments.disks.iter().map(|path| match path.as_os_str().as_encoded_bytes() {
+        [b'-', ..] => Path::new(".").join(path).into(),
+        _ => path.into(),
+    }));
+    let mut flag = |name: &str, value: Option<OsString>| {
         if let Some(value) = value {
-            words.extend([name.to_owned(), value]);
+            words.extend([name.into(), value]);
         }
     };
-    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    flag("--volume", arguments.volume.clone());
-    flag("--extract", arguments.extract.clone());
-    flag("--to", shown(&arguments.to));
-    flag("--read-back", shown(&arguments.read_back));
+    let path = |path: &Option<PathBuf>| path.as_ref().map(OsString::from);
+    flag("--volume", arguments.volume.as_ref().map(OsString::from));
+    flag("--extract", arguments.extract.as_ref().map(OsString::from));
+    flag("--to", path(&arguments.to));
+    flag("--suspend-overlay", path(&arguments.suspend_overlay));
+    flag("--read-back", path(&arguments.read_back));
     if let Some(path) = &arguments.list {
-        words.push("--list".to_owned());
-        words.extend(path.clone());
+        words.push("--list".into());
+        words.extend(path.as_ref().map(OsString::from));
     }
     for (name, is_set) in [
         ("--verify-only", arguments.verify_only),
@@ -280,16 +298,9 @@ fn command(arguments: &Recover) -> String {
         ("--skip-unallocated", arguments.skip_unallocated),
         ("--search-metadata", arguments.search_metadata),
     ] {
-        words.extend(is_set.then(|| name.to_owned()));
+        words.extend(is_set.then(|| name.into()));
     }
     words.extend(arguments.keys.flags());
     words.extend(arguments.parents.flags());
-    let quoted = words.into_iter().map(|word| {
-        if word.contains([' ', '\'', '"', '\\', '$', '&', ';', '(', ')']) {
-            format!("{word:?}")
-        } else {
-            word
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
+    shell::command(words.iter().map(OsString::as_os_str))
 }

@@ -108,7 +108,18 @@ impl Desk {
 
     /// With a vault, a kit and an enrolled agent.
     pub(super) fn enrolled() -> Self {
-        let desk = Self::new();
+        Self::new().enroll_all()
+    }
+
+    /// A host like this with a vault, a kit, an enrolled agent and its first snapshot.
+    pub(super) fn with_snapshot_of(options: &FabricOptions) -> Self {
+        let desk = Self::of(options).enroll_all();
+        desk.run().ends(0);
+        desk
+    }
+
+    fn enroll_all(self) -> Self {
+        let desk = self;
         desk.init().ends(0);
         desk.enroll().ends(0);
         // One thread: how VMs fall into bundles, and so the number of objects, is the same in each run.
@@ -122,18 +133,16 @@ impl Desk {
     }
 
     pub(super) fn enroll(&self) -> Answer {
-        self.lifeboat(&["host", "enroll", "hv01", "--root", "fabric/host-1", "--out", "agent"])
+        self.lifeboat(&["host", "enroll", "hv01", "--root", &self.root(), "--out", "agent"])
     }
 
-    /// One run of the agent. Its roots are relative to its folder, so they are mended first.
+    /// Where the host's VMs are.
+    pub(super) fn root(&self) -> String {
+        self.fabric.host_dir("host-1").display().to_string()
+    }
+
     pub(super) fn run(&self) -> Answer {
-        self.mend_roots();
         self.agent(&["run", "--once", "--config", "agent/agent.toml"])
-    }
-
-    fn mend_roots(&self) {
-        let root = self.fabric.host_dir("host-1").display().to_string();
-        self.edit("agent/agent.toml", |text| text.replace("\"fabric/host-1\"", &format!("{root:?}")));
     }
 
     pub(super) fn store_url(&self) -> String {

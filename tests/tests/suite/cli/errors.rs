@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lifeboat_schema::{Severity, VaultId};
 use lifeboat_tests::stage::{Stage, tiny_fabric};
-use lifeboat_tests::testfabric::{Fabric, FabricOptions, Mix, VmKind, VmPlan};
+use lifeboat_tests::testfabric::{AgeOptions, Fabric, FabricOptions, Mix, VmKind, VmPlan};
 use lifeboat_vault::store::{ConditionalCreate, StorePath};
 use object_store::memory::InMemory;
 
@@ -148,8 +148,8 @@ fn passphrases() {
         }
         desk.snapshot("error-passphrase", &answers);
     });
-    let enroll =
-        ["host", "enroll", "hv01", "--root", "fabric/host-1", "--out", "agent", "--passphrase-file", "right"];
+    let root = desk.root();
+    let enroll = ["host", "enroll", "hv01", "--root", &root, "--out", "agent", "--passphrase-file", "right"];
     desk.lifeboat(&enroll).ends(0);
     desk.run().ends(0);
     desk.lifeboat(&["restore", "--all", "--to", "back", "--passphrase-file", "right"]).ends(0);
@@ -369,6 +369,17 @@ fn roots_that_are_not_there() {
 }
 
 #[test]
+fn roots_that_would_lie_beside_the_configuration() {
+    let desk = Desk::new();
+    desk.init().ends(0);
+    desk.loses_nothing(|| {
+        let enroll = ["host", "enroll", "hv01", "--root", "fabric/host-1", "--out", "agent"];
+        desk.lifeboat(&enroll).ends(2).says("is no absolute path");
+    });
+    assert!(!desk.path("agent").exists());
+}
+
+#[test]
 fn memories_that_are_spoilt() {
     let desk = Desk::with_snapshot();
     desk.lifeboat(&["vms"]).ends(0);
@@ -384,6 +395,36 @@ fn memories_that_are_spoilt() {
     std::fs::remove_file(desk.path("agent/state/catalog.sqlite")).expect("gone");
     desk.run().ends(0).says("3 captured");
     desk.lifeboat(&["check", "--read-data"]).ends(0);
+}
+
+#[test]
+fn one_damaged_vm_keeps_no_other_away() {
+    let mut desk = Desk::with_snapshot();
+    let before = desk.digests("vault");
+    let changed = desk.fabric.age(&AgeOptions::change(1, 34.0)).expect("a change");
+    assert_eq!(changed.changed.len(), 1);
+    desk.run().ends(0);
+    // What the second run stored: a body, and bundles of the VM that changed, larger than it.
+    let new = desk.digests("vault").into_keys().filter(|path| !before.contains_key(path));
+    let new = new.filter(|path| path.extension().is_some_and(|extension| extension == "age"));
+    let size = |path: &std::path::PathBuf| std::fs::metadata(path).expect("an object").len();
+    let bundle = new.max_by_key(size).expect("a bundle");
+    let whole = std::fs::read(&bundle).expect("readable");
+    let mut damaged = whole.clone();
+    *damaged.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&bundle, &damaged).expect("writable");
+
+    let answer = desk.lifeboat(&["restore", "--all", "--to", "back"]).ends(4).says("[not-restored]");
+    assert!(answer.shown().contains("2 VMs restored, each in its folder"), "{}", answer.shown());
+    let vms = &desk.fabric.answers().vms;
+    let back = vms.iter().filter(|vm| desk.path("back").join(&vm.name).is_dir()).count();
+    assert_eq!((vms.len(), back), (3, 2));
+    // Alone it is an error, and nothing is left of it.
+    let name = vms.iter().map(|vm| &vm.name).find(|name| !desk.path("back").join(name).exists());
+    desk.lifeboat(&["restore", name.expect("the damaged one"), "--to", "alone"]).ends(4);
+    assert!(!desk.path("alone").exists());
+    std::fs::write(&bundle, &whole).expect("writable");
+    desk.lifeboat(&["restore", "--all", "--to", "again"]).ends(0).says("3 VMs restored");
 }
 
 #[test]

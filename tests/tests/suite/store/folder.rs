@@ -157,13 +157,20 @@ async fn writes_until_killed() {
     }
 }
 
+/// This program, which may have no name any more: another test has cargo build programs meanwhile, and cargo
+/// may build this one anew.
+fn this_program() -> std::path::PathBuf {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { running.into() } else { std::env::current_exe().expect("this program") }
+}
+
 #[tokio::test]
 async fn a_killed_writer_leaves_whole_objects_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = file_store(folder.path(), FileCreate::Auto);
     let mut whole = 0;
     for round in 0..8 {
-        let mut writer = std::process::Command::new(std::env::current_exe().expect("this program"))
+        let mut writer = std::process::Command::new(this_program())
             .args(["--exact", "store::folder::writes_until_killed", "--ignored"])
             .env(KILL_FOLDER, folder.path())
             .stdout(std::process::Stdio::null())

@@ -1,4 +1,4 @@
-use super::super::{fixture, plan};
+use super::super::{Circumstances, fixture, plan};
 use super::*;
 
 /// Names and paths that would leave a literal, as they are or read in another code page.
@@ -55,7 +55,7 @@ fn a_script_is_ascii_and_only_its_own_text_is_code() {
     for text in HOSTILE {
         let path = format!("Virtual Machines/{text}.vmcx");
         let found = fixture::found(text, text, text, vec![fixture::empty(&path)]);
-        scripted.vm(&plan(&found, text, true), text).unwrap();
+        scripted.vm(&plan(&found, text, &Circumstances::default()), text).unwrap();
     }
     scripted.finish().unwrap();
     assert!(script.is_ascii());

@@ -14,6 +14,7 @@ fn identities() -> Arc<Identities> {
 /// A restore of one VM with these files, none of which is written yet.
 fn work(root: &Path, files: &[(&str, &[u8])]) -> Work {
     let targets = files.iter().map(|(path, content)| Target {
+        vm: 0,
         temporary: root.join("vm").join(path),
         path: (*path).to_owned(),
         size: content.len() as u64,
@@ -26,6 +27,7 @@ fn work(root: &Path, files: &[(&str, &[u8])]) -> Work {
         targets: targets.collect(),
         folders: vec![(root.join("vm"), AtomicBool::new(false))],
         openers: Mutex::default(),
+        failures: Mutex::default(),
         stopped: AtomicBool::new(false),
     }
 }
@@ -67,12 +69,23 @@ fn a_path_is_a_file_or_a_folder_and_not_both() {
     for paths in [["a", "A"], ["a", "A/b"], ["A/b", "a"], ["x/y/z", "X/Y"], ["x/y", "x/Y/z/z"]] {
         let artefacts = paths.iter().map(|path| empty(path)).collect();
         let chosen = [(found("vm", "id", "disk", artefacts), String::new())];
-        let error = prepare(&chosen, &["vm".to_owned()], Path::new("scratch")).err();
+        let error = failure(&chosen);
         assert!(matches!(error, Some(RestoreError::BadPath { .. })), "{paths:?}: {error:?}");
     }
     let artefacts = ["a", "b/a", "b/b", "B/c", "ab"].map(empty).to_vec();
     let chosen = [(found("vm", "id", "disk", artefacts), String::new())];
-    assert!(prepare(&chosen, &["vm".to_owned()], Path::new("scratch")).is_ok());
+    assert!(failure(&chosen).is_none());
+}
+
+/// What keeps the only VM away.
+fn failure(chosen: &[(Found, String)]) -> Option<RestoreError> {
+    let (work, jobs) = prepare(chosen, &["vm".to_owned()], Path::new("scratch")).unwrap();
+    let (_, error) = work.failures.into_inner().unwrap().pop()?;
+    assert!(
+        work.targets.is_empty() && work.folders.is_empty() && jobs.is_empty(),
+        "nothing of it is written"
+    );
+    Some(error)
 }
 
 #[test]
@@ -80,7 +93,7 @@ fn a_file_of_no_parts_has_the_digest_of_nothing() {
     let mut artefact = empty("a");
     artefact.digest = Digest::of(b"something");
     let chosen = [(found("vm", "id", "disk", vec![artefact]), String::new())];
-    let error = prepare(&chosen, &["vm".to_owned()], Path::new("scratch")).err();
+    let error = failure(&chosen);
     assert!(matches!(error, Some(RestoreError::WrongDigest { .. })), "{error:?}");
 }
 
@@ -114,7 +127,7 @@ fn who_was_stopped_makes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let work = work(folder.path(), &[("a", b"a")]);
     drop(StopOnDrop(&work));
-    let fetched = Fetched::Pieces(job(0, b"a"), vec![b"a".to_vec()]);
+    let fetched = Fetched::Pieces(job(0, b"a"), vec![Some(b"a".to_vec())]);
     write_job(fetched, &identities(), &work).unwrap_err();
     work.make_folder(&work.targets[0]).unwrap_err();
     assert!(names_in(folder.path()).is_empty());
@@ -141,14 +154,15 @@ async fn no_thread_runs_any_more_after_an_error() {
     let listed: Vec<(&str, &[u8])> = files.iter().map(|(n, c)| (n.as_str(), c.as_slice())).collect();
     let work = Arc::new(work(&scratch.path, &listed));
     let fetched = files.iter().enumerate().map(|(target, (_, content))| {
-        // The third is not what its snapshot says.
-        let content = if target == 3 { b"other".to_vec() } else { content.clone() };
-        Ok(Fetched::Pieces(job(target, &content), vec![content]))
+        Ok(Some(Fetched::Pieces(job(target, content), vec![Some(content.clone())])))
     });
     let fetched = futures::stream::iter(fetched);
+    // Somebody else's file is where the third would be.
+    work.make_folder(&work.targets[3]).unwrap();
+    fs::write(&work.targets[3].temporary, "another").unwrap();
     let error =
         write_fetched(fetched, &work, &scratch, &identities(), 4, &super::Unobserved).await.unwrap_err();
-    assert!(matches!(&error, RestoreError::WrongDigest { path, .. } if path == "f3"), "{error}");
+    assert!(matches!(&error, RestoreError::Exists { path } if path.ends_with("f3")), "{error}");
     assert!(work.stopped.load(Ordering::Relaxed));
     assert_eq!(Arc::strong_count(&work), 1, "a thread still has it");
     Arc::into_inner(scratch).expect("a thread still has it").close().unwrap();
@@ -163,8 +177,9 @@ async fn a_restore_that_is_dropped_leaves_nothing() {
     let content = b"content".as_slice();
     let work = Arc::new(work(&scratch.path, &[("a", content), ("b", content)]));
     // The second never comes.
-    let fetched = futures::stream::iter([Ok(Fetched::Pieces(job(0, content), vec![content.to_vec()]))])
-        .chain(futures::stream::pending());
+    let fetched =
+        futures::stream::iter([Ok(Some(Fetched::Pieces(job(0, content), vec![Some(content.to_vec())])))])
+            .chain(futures::stream::pending());
     let identities = identities();
     {
         let writing = write_fetched(fetched, &work, &scratch, &identities, 2, &super::Unobserved);
@@ -185,11 +200,30 @@ async fn a_restore_that_is_dropped_leaves_nothing() {
 fn a_bundle_that_is_not_what_its_name_says_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let work = work(folder.path(), &[("a", b"a")]);
-    let error =
-        write_job(Fetched::Whole(job(0, b"a"), bytes::Bytes::from_static(b"abject")), &identities(), &work)
-            .unwrap_err();
-    assert!(error.to_string().contains("digest that is its name"), "{error}");
+    let fetched = Fetched::Whole(job(0, b"a"), bytes::Bytes::from_static(b"abject"));
+    assert_eq!(write_job(fetched, &identities(), &work).unwrap(), 0);
+    let failures = work.failures.into_inner().unwrap();
+    let [(vms, error)] = failures.as_slice() else { panic!("{failures:?}") };
+    assert!(vms.iter().eq([&0]) && error.to_string().contains("digest that is its name"), "{error}");
     assert!(names_in(folder.path()).is_empty());
+}
+
+#[test]
+fn a_wrong_piece_keeps_its_own_vm_away_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut work = work(folder.path(), &[("a", b"a"), ("b", b"b"), ("c", b"c")]);
+    work.targets[1].vm = 1;
+    let mut pieces = job(0, b"a");
+    // Another content than the snapshot says.
+    pieces.pieces.extend(job(1, b"x").pieces);
+    pieces.pieces.extend(job(2, b"c").pieces);
+    let contents = [b"a", b"x", b"c"].map(|content| Some(content.to_vec()));
+    write_job(Fetched::Pieces(pieces, contents.into()), &identities(), &work).unwrap();
+    let failures = work.failures.into_inner().unwrap();
+    let [(vms, error)] = failures.as_slice() else { panic!("{failures:?}") };
+    assert!(vms.iter().eq([&1]), "{vms:?}");
+    assert!(matches!(error, RestoreError::WrongDigest { path, .. } if path == "b"), "{error}");
+    assert_eq!(names_in(&folder.path().join("vm")), ["a", "c"]);
 }
 
 #[test]

@@ -306,6 +306,57 @@ fn planned(
 }
 
 #[test]
+fn what_cannot_be_read_hides_vms_and_the_rest_is_gone() {
+    let unreadable = |place: &str| DiscoveryProblem {
+        place: place.to_owned(),
+        error: SourceError::Unreadable { place: place.to_owned(), source: std::io::Error::other("no") },
+    };
+    let vms = ["below", "around", "beside", "nowhere"].map(|id| found(id, "", 1));
+    let mut all: Vec<HeldVm> = vms.iter().map(|vm| held(vm, &["x"])).collect();
+    all.push(HeldVm { source: "cluster".to_owned(), ..held(&found("other", "", 1), &["x"]) });
+    let there = intact(&all);
+    let problems = vec![unreadable("/lost"), unreadable("/v/home/Virtual Machines")];
+    let discoveries: Discoveries = vec![
+        ("vms".to_owned(), Ok(Discovery { vms: vec![], problems })),
+        ("cluster".to_owned(), Ok(Discovery::default())),
+    ];
+    let mut plan = make(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    assert_eq!(plan.vanished.len(), 5);
+    plan.carry_hidden(|vm| match vm.key.as_str() {
+        "below" => Some("/lost/a/home".to_owned()),
+        "around" => Some("/v/home".to_owned()),
+        "beside" => Some("/lostandfound/home".to_owned()),
+        "other" => Some("/lost/b".to_owned()),
+        _ => None,
+    });
+    let carried: Vec<_> = plan
+        .carried
+        .iter()
+        .map(|(note, vm)| (vm.key.as_str(), note.why, note.error.clone().unwrap_or_default()))
+        .collect();
+    assert_eq!(carried.len(), 2);
+    for ((key, why, error), wanted) in carried.into_iter().zip(["around", "below"]) {
+        assert_eq!((key, why), (wanted, CarriedWhy::Failed));
+        assert!(error.contains("cannot be read: no"), "{error}");
+    }
+    assert_eq!(keys(&plan.vanished), ["beside", "nowhere", "other"]);
+}
+
+#[test]
+fn vms_that_need_a_closer_look_have_bundles_to_empty_too() {
+    let (now, all, there) = scattered(BUNDLES_PER_100_VMS + 1);
+    let all: Vec<HeldVm> = now
+        .iter()
+        .zip(all)
+        .map(|(found, held)| HeldVm { fingerprint: remember(found, b"!changed"), ..held })
+        .collect();
+    let plan = planned(now, all, &there, BUNDLE_BYTES);
+    assert!(plan.standing.is_empty());
+    let emptied = plan.changed.iter().filter(|vm| !vm.is_refreshable).count();
+    assert_eq!(emptied, BUNDLES_PER_100_VMS + 1 - BUNDLES_PER_100_VMS / 2);
+}
+
+#[test]
 fn few_bundles_are_left_as_they_are() {
     let (now, all, there) = scattered(BUNDLES_PER_100_VMS);
     let count = all.len();

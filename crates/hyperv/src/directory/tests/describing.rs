@@ -1,5 +1,5 @@
-use lifeboat_engine::source::HostSource as _;
-use lifeboat_schema::{Digest, Pairing, VmRecord};
+use lifeboat_engine::source::{HostSource as _, SourceError};
+use lifeboat_schema::{Digest, Pairing, VmRecord, VtpmSight};
 use lifeboat_vmcx::TreeBuilder;
 
 use super::fixture::*;
@@ -97,12 +97,65 @@ fn a_key_protector_that_is_not_understood_is_a_remark() {
 }
 
 #[test]
-fn a_key_protector_that_breaks_off_is_torn() {
+fn a_key_protector_that_breaks_off_is_an_error_so_that_the_last_whole_one_stands() {
     let mut cut = key_protector();
     cut.truncate(900);
-    let (record, owner) = describe(&vmcx(WEB, "web"), &vmrs(&cut, &[1; 100]));
-    assert_eq!((record.pairing, owner, &record.addressed_to), (Pairing::Torn, None, &None));
-    has_remark(&record, "its VM key protector is torn");
+    let host = Host::new();
+    host.write(&format!("web/Virtual Machines/{WEB}.vmcx"), &encode(&vmcx(WEB, "web")));
+    host.write(&format!("web/Virtual Machines/{WEB}.vmrs"), &encode(&vmrs(&cut, &[1; 100])));
+    let (error, sink) = host.capture();
+    let error = error.unwrap_err();
+    let SourceError::Damaged { place, what } = &error else { panic!("{error}") };
+    assert!(place.ends_with(".vmrs") && what.contains("its VM key protector is torn"), "{error}");
+    assert_eq!(sink.begun, 0, "nothing was handed over");
+    // Of a last known good one that breaks off the current one is independent.
+    let state = vmrs(&key_protector(), &[1; 100]).set(LAST_KNOWN_GOOD, cut);
+    host.write(&format!("web/Virtual Machines/{WEB}.vmrs"), &encode(&state));
+    has_remark(&host.capture().0.unwrap(), "its last known good VM key protector is torn");
+}
+
+#[test]
+fn what_was_not_read_is_not_said_to_hold_no_vtpm_state() {
+    let quiet = |tpm: Option<bool>| {
+        let tree = TreeBuilder::new()
+            .set("/configuration/properties/global_id", WEB)
+            .set("/configuration/properties/name", "web")
+            .set("/configuration/properties/subtype", 1)
+            .set("/configuration/properties/version", 0x0A00);
+        match tpm {
+            Some(tpm) => tree.set("/configuration/security/settings/tpm_enabled", tpm),
+            None => tree,
+        }
+    };
+    let state = TreeBuilder::new().set("/configuration/properties/version", 0x0A00);
+    let sight = |vmcx: &TreeBuilder| describe(vmcx, &state).0.vtpm_sight();
+    assert_eq!(sight(&quiet(None)), VtpmSight::NoSign);
+    assert_eq!(sight(&quiet(Some(false))), VtpmSight::Off);
+    assert_eq!(sight(&quiet(Some(true))), VtpmSight::NotSeen);
+    // A guest state that is not understood may hold it.
+    let host = Host::new();
+    host.write(&format!("web/Virtual Machines/{WEB}.vmcx"), &encode(&quiet(None)));
+    host.write(&format!("web/Virtual Machines/{WEB}.vmgs"), b"something else");
+    let record = host.capture().0.unwrap();
+    assert_eq!(record.not_understood, [format!("Virtual Machines/{WEB}.vmgs")]);
+    assert_eq!(record.vtpm_sight(), VtpmSight::NotKnown);
+    // And so may a container of another format.
+    let mut other = encode(&state);
+    for copy in [0, 0x1000] {
+        other[copy + 10..copy + 14].copy_from_slice(&0x0500_u32.to_le_bytes());
+        other[copy + 4..copy + 8].fill(0);
+        let sum = crc32fast::hash(&other[copy..copy + 46]);
+        other[copy + 4..copy + 8].copy_from_slice(&sum.to_le_bytes());
+    }
+    let host = Host::new();
+    host.write(&format!("web/Virtual Machines/{WEB}.vmcx"), &encode(&quiet(None)));
+    host.write(&format!("web/Virtual Machines/{WEB}.vmrs"), &other);
+    let record = host.capture().0.unwrap();
+    assert_eq!(record.not_understood, [format!("Virtual Machines/{WEB}.vmrs")]);
+    assert_eq!(record.vtpm_sight(), VtpmSight::NotKnown);
+    // Known is what was seen.
+    let (record, _) = describe(&vmcx(WEB, "web"), &vmrs(&key_protector(), &[1; 100]));
+    assert_eq!(record.vtpm_sight(), VtpmSight::Captured);
 }
 
 #[test]

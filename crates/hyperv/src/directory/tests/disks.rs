@@ -206,7 +206,8 @@ fn a_chain_is_followed_inside_the_roots_only() {
                 Some(Digest::of(&volume.metadata_region))
             );
         } else {
-            assert!(disk.problem.as_ref().unwrap().contains("was not found"), "{:?}", disk.problem);
+            let problem = disk.problem.as_ref().unwrap();
+            assert!(problem.contains("it lies outside of the roots"), "{problem}");
         }
     }
 }

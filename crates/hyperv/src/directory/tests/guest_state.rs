@@ -77,6 +77,14 @@ fn a_torn_guest_state_is_an_error() {
 }
 
 #[test]
+fn blank_headers_before_data_are_an_error() {
+    let mut image = guest_state(TPM).image();
+    image[..168].fill(0);
+    image[512..680].fill(0);
+    is_damaged(&image, "header");
+}
+
+#[test]
 fn a_spared_header_is_accepted_once_it_is_certain() {
     let mut image = guest_state(TPM).image();
     image[16] ^= 1;
