@@ -190,7 +190,7 @@ async fn pages_throttling_and_expiring_tokens() {
     assert_eq!(import.found[0].hints.computer, Some(volume(1)));
     let service = double.service.lock().unwrap();
     assert!(service.tokens > 4, "{} tokens", service.tokens);
-    assert!(service.throttled > 8, "{} times throttled", service.throttled);
+    assert!(service.throttled > 3, "{} times throttled", service.throttled);
     assert!(service.fetched.values().all(|count| *count == 1), "each reading is audited: once is enough");
 }
 
