@@ -251,8 +251,7 @@ async fn refusals_say_what_to_do_and_tell_no_secret() {
 
     let plain = EntraTenant { graph_url: "http://graph.example".to_owned(), ..double.tenant() };
     assert!(matches!(plain.ask(&|_| false).await.unwrap_err(), EntraError::BadUrl { .. }));
-    for error in [double.tenant().ask(&|_| false).await.unwrap_err()] {
-        assert!(!format!("{error} {error:?}").contains(CLIENT_SECRET), "{error:?}");
-        assert!(!format!("{error:?}").contains("token-"), "{error:?}");
-    }
+    let error = double.tenant().ask(&|_| false).await.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains(CLIENT_SECRET), "{error:?}");
+    assert!(!format!("{error:?}").contains("token-"), "{error:?}");
 }

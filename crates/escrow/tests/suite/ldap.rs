@@ -110,6 +110,7 @@ fn entry(number: u32) -> String {
 }
 
 /// Starts a directory with computers; nothing where no slapd is installed.
+#[allow(clippy::print_stdout, reason = "who reads the answer learns that nothing was tried")]
 fn start() -> Option<Slapd> {
     if !Path::new(SLAPD).exists() || Command::new("openssl").arg("version").output().is_err() {
         println!("skipped: slapd or openssl is not installed");
