@@ -30,6 +30,62 @@ pub struct ImporterConfig {
     pub state_folder: PathBuf,
     /// Where the vault is.
     pub store: StoreConfig,
+    /// Directories that are asked for recovery secrets.
+    #[serde(default, rename = "ldap", skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<LdapConfig>,
+    /// Tenants of Entra ID that are asked for recovery secrets.
+    #[serde(default, rename = "entra", skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<EntraConfig>,
+}
+
+/// A directory: AD DS, or another one with its attributes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LdapConfig {
+    /// Name for messages; must be another one for each source.
+    pub name: String,
+    /// `ldaps://host[:port]`, or `ldap://host[:port]` with `start_tls`.
+    pub url: String,
+    /// Whether TLS is begun on a plain connection.
+    #[serde(default)]
+    pub start_tls: bool,
+    /// Where the search begins, such as `DC=example,DC=test`.
+    pub base: String,
+    /// Name for the simple bind: a distinguished name, or `user@domain` for AD DS.
+    pub user: String,
+    /// File whose first line is its password; only its owner may read it.
+    pub password_file: PathBuf,
+    /// Certificates (PEM) that the directory's own must come from [default: those of the system].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A tenant of Entra ID, asked through Microsoft Graph.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntraConfig {
+    /// Name for messages; must be another one for each source.
+    pub name: String,
+    /// Id or name of the tenant.
+    pub tenant: String,
+    /// Id of the registered application; it needs the permission `BitlockerKey.Read.All`.
+    pub client_id: String,
+    /// File whose first line is its secret; only its owner may read it.
+    pub secret_file: PathBuf,
+    /// Where tokens come from.
+    #[serde(default = "default_login_url")]
+    pub login_url: String,
+    /// Where Graph is.
+    #[serde(default = "default_graph_url")]
+    pub graph_url: String,
+}
+
+fn default_login_url() -> String {
+    "https://login.microsoftonline.com".into()
+}
+
+fn default_graph_url() -> String {
+    "https://graph.microsoft.com/v1.0".into()
 }
 
 /// Name of the file in an importer's folder.
@@ -48,11 +104,53 @@ impl ImporterConfig {
             .map_err(|error| ConfigError::ImporterParse { path: path.clone(), text: error.to_string() })?;
         config.signing_key = folder.join(&config.signing_key);
         config.state_folder = folder.join(&config.state_folder);
+        let mut names = std::collections::BTreeSet::new();
+        let all =
+            config.directories.iter().map(|one| &one.name).chain(config.tenants.iter().map(|one| &one.name));
+        for name in all {
+            if name.trim().is_empty() || !names.insert(name) {
+                let why = "is empty or stands twice; name each source differently".to_owned();
+                return Err(ConfigError::Value { path, key: "name", why });
+            }
+        }
+        for one in &mut config.directories {
+            one.password_file = folder.join(&one.password_file);
+            one.ca_file = one.ca_file.take().map(|file| folder.join(file));
+        }
+        for one in &mut config.tenants {
+            one.secret_file = folder.join(&one.secret_file);
+        }
         Ok(config)
     }
 
     /// Name of the file in an importer's folder.
     pub fn file_name() -> &'static str {
         FILE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ImporterConfig, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        ImporterConfig::read(folder.path())
+    }
+
+    #[test]
+    fn the_example_is_read_and_its_paths_are_relative_to_it() {
+        let text = include_str!("../../../examples/importer.toml");
+        let config = read(text).unwrap();
+        assert!(config.directories[0].password_file.is_absolute());
+        assert!(config.tenants[0].graph_url.starts_with("https://graph"));
+        for (from, to, expected) in [
+            ("name = \"contoso\"", "name = \"example.test\"", "stands twice"),
+            ("base =", "bass =", "unknown field `bass`"),
+        ] {
+            let error = read(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

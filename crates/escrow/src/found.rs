@@ -122,6 +122,12 @@ impl Import {
         self.found.push(FoundSecret { protector, secret, place, time, hints });
     }
 
+    /// Tells whether anything in it may be a secret that could not be read.
+    #[must_use]
+    pub fn has_losses(&self) -> bool {
+        self.more_problems > 0 || self.problems.iter().any(|problem| problem.what.loses())
+    }
+
     /// Counts the secrets of one kind.
     #[must_use]
     pub fn count(&self, kind: SecretKind) -> usize {

@@ -128,8 +128,10 @@ impl Importer<'_> {
         let owner = self.terms(&start)?.clone();
         let mut findings = std::mem::take(&mut start.findings);
         let (new, sources) = self.choose(imports, state, &mut findings);
+        // What could not be read is asked for again, such as after rights were granted.
+        let read_whole = imports.iter().filter(|one| !one.import.has_losses());
         let mut cursors: BTreeMap<String, String> =
-            imports.iter().filter_map(|one| Some((one.name.clone(), one.cursor.clone()?))).collect();
+            read_whole.filter_map(|one| Some((one.name.clone(), one.cursor.clone()?))).collect();
         cursors.insert(RECIPIENTS.to_owned(), recipients_mark(&owner));
         if new.is_empty() {
             state.set_cursors(cursors);

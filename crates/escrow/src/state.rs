@@ -3,10 +3,11 @@
 //! One JSON file that is replaced as a whole. It holds digests of secrets, no secret; losing it costs that everything is
 //! sealed once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use lifeboat_fve::Guid;
 use lifeboat_schema::{Digest, SecretKind, Tip, VaultId, WriterId};
 use lifeboat_vault::record::RecordName;
 use lifeboat_vault::writer::{Known, OwnRecord};
@@ -163,6 +164,13 @@ impl State {
     #[must_use]
     pub fn cursor(&self, source: &str) -> Option<&str> {
         self.file.cursors.get(source).map(String::as_str)
+    }
+
+    /// Returns the BitLocker protectors whose recovery passwords are sealed.
+    #[must_use]
+    pub fn protectors(&self) -> HashSet<Guid> {
+        let passwords = self.file.sealed.iter().filter(|one| one.kind == SecretKind::RecoveryPassword);
+        passwords.filter_map(|one| one.protector.as_ref()?.parse().ok()).collect()
     }
 
     pub(crate) fn sealed(&self) -> &[Sealed] {

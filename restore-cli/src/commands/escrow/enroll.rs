@@ -70,6 +70,8 @@ pub(super) async fn run(context: &Context, arguments: &Enroll) -> Result<Exit, C
         signing_key: "signing.key".into(),
         state_folder: "state".into(),
         store: StoreConfig { url: file.store.url.clone(), options: file.store.options },
+        directories: Vec::new(),
+        tenants: Vec::new(),
     };
     let text = toml::to_string_pretty(&config).map_err(|error| {
         CliError::new(Exit::Failed, format!("importer.toml could not be written: {error}"))

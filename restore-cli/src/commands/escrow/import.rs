@@ -11,6 +11,7 @@ use lifeboat_vault::vault::Vault;
 use lifeboat_vault::writer::Writer;
 use zeroize::Zeroizing;
 
+use super::sources;
 use crate::commands::{Context, now};
 use crate::error::CliError;
 use crate::output;
@@ -20,11 +21,12 @@ use crate::secrets::read_signing_key;
 ///
 /// Takes whatever a tool wrote, in any language and encoding: recovery key files of Windows, manage-bde, PowerShell, AD
 /// (LDIF, CSV, JSON), Entra ID, MBAM, lists, .BEK, .KPG, .ebek and .pdk. What cannot be read is told line by line, and
-/// everything else is imported. Importing a file again adds nothing.
+/// everything else is imported. Importing a file again adds nothing. Without FILE it asks the directories and tenants that
+/// importer.toml names (AD DS over LDAPS, Entra ID through Microsoft Graph), for what is new since the last time.
 #[derive(clap::Args)]
 pub(crate) struct Import {
     /// Files, or folders whose files are taken; `-` is standard input.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Folder that `lifeboat escrow enroll` wrote.
     #[arg(long, value_name = "DIR", env = "LIFEBOAT_IMPORTER", default_value = ".")]
@@ -38,6 +40,11 @@ pub(super) async fn run(context: &Context, arguments: &Import) -> Result<Exit, C
     let started = now();
     let config =
         ImporterConfig::read(&arguments.importer).map_err(|error| CliError::usage(error.to_string()))?;
+    if arguments.files.is_empty() && config.directories.is_empty() && config.tenants.is_empty() {
+        return Err(CliError::usage(
+            "give the files to import, or name a source under [[ldap]] or [[entra]] in importer.toml",
+        ));
+    }
     let mut imports = Vec::new();
     for path in files(&arguments.files)? {
         imports.push(read(&path)?);
@@ -61,7 +68,12 @@ pub(super) async fn run(context: &Context, arguments: &Import) -> Result<Exit, C
         clock: &now,
     };
     let start = importer.begin(&mut state).await?;
-    let done = importer.seal(start, &imports, &mut state).await?;
+    let mut failed = Vec::new();
+    if arguments.files.is_empty() {
+        sources::ask(&config, &state, &mut imports, &mut failed).await?;
+    }
+    let mut done = importer.seal(start, &imports, &mut state).await?;
+    done.findings.append(&mut failed);
 
     let report = EscrowImportReport {
         vault: config.vault,

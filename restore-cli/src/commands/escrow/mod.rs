@@ -4,6 +4,7 @@ mod enroll;
 mod import;
 mod list;
 mod reveal;
+mod sources;
 
 use lifeboat_schema::Exit;
 

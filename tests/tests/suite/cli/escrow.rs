@@ -1,6 +1,8 @@
 //! Recovery secrets through the real program: imported, listed, revealed, and found nowhere else.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Stdio;
 
 use lifeboat_fve::{ExternalKey, FileTime, Guid, Key256, RecoveryPassword};
@@ -305,4 +307,78 @@ fn no_answer_log_or_file_holds_a_secret() {
         }
     }
     told(&format!("escrow: {searched} texts and files searched for {} parts of secrets", needles.len()));
+}
+
+/// A double of Entra ID with these keys; ends with the process.
+fn graph(keys: BTreeMap<String, String>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).expect("a request");
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a header");
+                match line.trim_end().to_ascii_lowercase().split_once(": ") {
+                    Some(("content-length", value)) => length = value.parse().expect("a number"),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let path = first.split([' ', '?']).nth(1).unwrap_or_default();
+            let of_key = path.rsplit('/').next().and_then(|id| Some((id, keys.get(id)?)));
+            let is_right = String::from_utf8_lossy(&body).contains("client_secret=opensesame");
+            let (status, text) = match (path, of_key) {
+                ("/tenant/oauth2/v2.0/token", _) if is_right => (200, r#"{"access_token": "t"}"#.to_owned()),
+                ("/tenant/oauth2/v2.0/token", _) => (401, r#"{"error": "invalid_client"}"#.to_owned()),
+                (_, Some((id, key))) => (200, format!(r#"{{"id": "{id}", "key": "{key}"}}"#)),
+                _ => {
+                    let listed: Vec<String> = keys.keys().map(|id| format!(r#"{{"id": "{id}"}}"#)).collect();
+                    (200, format!(r#"{{"value": [{}]}}"#, listed.join(",")))
+                }
+            };
+            let length = text.len();
+            // A client that is gone needs no answer.
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+            );
+        }
+    });
+    format!("http://127.0.0.1:{port}")
+}
+
+#[cfg(unix)]
+#[test]
+fn a_tenant_is_asked_for_what_is_new() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let desk = desk();
+    import(&desk, &[]).ends(2).says("[[entra]]");
+    let known = passwords(&desk);
+    let url = graph(known.iter().map(|(id, (_, password))| (id.clone(), password.clone())).collect());
+    desk.edit("importer/importer.toml", |text| {
+        format!(
+            "{text}\n[[entra]]\nname = \"contoso\"\ntenant = \"tenant\"\nclient_id = \"c\"\nsecret_file = \"entra.secret\"\nlogin_url = {url:?}\ngraph_url = \"{url}/v1.0\"\n"
+        )
+    });
+    let allow = |mode| {
+        let path = desk.path("importer/entra.secret");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    desk.write("importer/entra.secret", "wrong\n");
+    allow(0o644);
+    import(&desk, &[]).ends(5).says("others can read");
+    allow(0o600);
+    let refused = import(&desk, &[]).ends(5).says("invalid_client");
+    assert!(!refused.shown().contains("wrong"), "{}", refused.shown());
+    desk.write("importer/entra.secret", "opensesame\n");
+    let report = import(&desk, &["--json"]).ends(0).json();
+    assert_eq!((&report["sealed"], &report["sources"][0]["source"]), (&known.len().into(), &"entra".into()));
+    let report = import(&desk, &["--json"]).ends(0).json();
+    assert_eq!((&report["record"], &report["sources"][0]["found"]), (&serde_json::Value::Null, &0.into()));
+    desk.lifeboat(&["check", "--read-data"]).ends(0);
 }
