@@ -17,8 +17,8 @@ const MAX_ENTRY_BYTES: usize = 64 << 20;
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum BodyEntry {
-    Vm(VmEntry),
-    Companion(CompanionEntry),
+    Vm(Box<VmEntry>),
+    Companion(Box<CompanionEntry>),
 }
 
 /// The JSON of one [`VmEntry`] or [`CompanionEntry`], compressed.

@@ -401,10 +401,13 @@ fn finish(draft: VmDraft, names: &[Option<Digest>]) -> (HeldVm, BodyEntry) {
     held.bundles.dedup();
     let subject = held.subject.clone();
     let entry = match record {
-        Described::Vm(vm) => BodyEntry::Vm(VmEntry { subject, captured, vm: *vm, artefacts }),
-        Described::Companion(companion) => {
-            BodyEntry::Companion(CompanionEntry { subject, captured, companion: *companion, artefacts })
-        }
+        Described::Vm(vm) => BodyEntry::Vm(Box::new(VmEntry { subject, captured, vm: *vm, artefacts })),
+        Described::Companion(companion) => BodyEntry::Companion(Box::new(CompanionEntry {
+            subject,
+            captured,
+            companion: *companion,
+            artefacts,
+        })),
     };
     (held, entry)
 }
