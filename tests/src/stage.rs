@@ -14,7 +14,7 @@ use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::{AdminError, Names, NewVault, add_writer, prepare};
 use lifeboat_engine::catalog::{Catalog, HeldVm};
 use lifeboat_engine::inventory::{Inventory, by_vm};
-use lifeboat_engine::restore::{self, RestoreError, RestoreOptions};
+use lifeboat_engine::restore::{self, RestoreError, RestoreFailure, RestoreOptions};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotOptions, SnapshotReport, Unobserved, snapshot,
 };
@@ -355,14 +355,17 @@ impl Stage {
 pub struct RestoredAll {
     /// VMs that came back.
     pub vms: Vec<RestoredVm>,
+    /// What kept others away.
+    pub failures: Vec<RestoreFailure>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
 }
 
-/// Restores the newest capture of every VM that `identities` show, as `lifeboat restore --all` does.
+/// Restores the newest capture of every VM that `identities` show, as `lifeboat restore --all` does, where each of
+/// them is to come back.
 ///
 /// # Errors
-/// [`RestoreError`], as the command would end.
+/// [`RestoreError`], also if one VM does not.
 pub async fn restore_all(
     vault: &Vault,
     memory: &Memory,
@@ -370,13 +373,17 @@ pub async fn restore_all(
     to: &Path,
 ) -> Result<RestoredAll, RestoreError> {
     let ledgers = vault.ledgers(memory).await?;
-    restore_all_of(vault, &ledgers, identities, to).await
+    let mut restored = restore_all_of(vault, &ledgers, identities, to).await?;
+    match restored.failures.pop() {
+        Some(failure) => Err(failure.error),
+        None => Ok(restored),
+    }
 }
 
-/// As [`restore_all`], with ledgers that were read before.
+/// Restores what comes back, with ledgers that were read before.
 ///
 /// # Errors
-/// [`RestoreError`].
+/// [`RestoreError`], as the command would end.
 pub async fn restore_all_of(
     vault: &Vault,
     ledgers: &Ledgers,
@@ -391,10 +398,7 @@ pub async fn restore_all_of(
         by_vm(found).into_iter().map(|vm| (vm.newest, "it is the newest".to_owned())).collect();
     let options = RestoreOptions { to: to.to_owned(), threads: 1, given: restore::Circumstances::default() };
     let restored = restore::restore(vault, &chosen, identities, &options, &restore::Unobserved).await?;
-    match restored.failures.into_iter().next() {
-        Some(failure) => Err(failure.error),
-        None => Ok(RestoredAll { vms: restored.vms, findings }),
-    }
+    Ok(RestoredAll { vms: restored.vms, failures: restored.failures, findings })
 }
 
 /// Terms of a writer of snapshots.

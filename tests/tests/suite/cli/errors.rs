@@ -119,7 +119,7 @@ fn identities_that_are_not_in_the_kit() {
         auditor(&["vms"]).ends(0);
         auditor(&["check", "--read-data"]).ends(0);
         auditor(&["restore", "--all", "--to", "x"]).ends(5).says("restore.identity");
-        auditor(&["host", "enroll", "hv02", "--out", "agent-2"]).ends(5).says("is not enrolled");
+        auditor(&["host", "enroll", "hv02", "--out", "agent-2"]).ends(5).says("nothing is enrolled");
         assert!(!desk.path("agent-2").exists() && !desk.path("agent-2.partial").exists());
     });
 }

@@ -22,6 +22,11 @@ pub(super) fn desk() -> Desk {
     desk
 }
 
+/// Nothing of the vault is damaged. Some of the fabric's VMs are such that a check has a word to say of them.
+pub(super) fn in_order(desk: &Desk) {
+    desk.lifeboat(&["check", "--read-data"]).ends(3).says("The vault is in order");
+}
+
 /// Ids of the BitLocker protectors of recovery passwords on the fabric's disks, each with VM and password.
 pub(super) fn passwords(desk: &Desk) -> BTreeMap<String, (String, String)> {
     let mut all = BTreeMap::new();
@@ -121,7 +126,7 @@ fn imported_once_listed_by_the_auditor_and_revealed_with_a_record() {
         (&report["recovery_password"], ledger_length(&desk, "op-")),
         (&serde_json::json!(password), 2)
     );
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn a_reveal_leaves_its_record_even_when_the_terminal_dies() {
     drop(child.stdout.take());
     child.wait().expect("it ends");
     assert_eq!(ledger_length(&desk, "op-"), 1);
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
 
 #[test]
@@ -182,7 +187,7 @@ fn wrong_and_conflicting_secrets_are_findings_and_lose_nothing_else() {
     desk.write("notes.txt", "nothing of interest\n");
     import(&desk, &["notes.txt"]).ends(3).says("no recovery secret of any kind");
     assert_eq!(desk.digests("vault"), before);
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
 
 #[test]
@@ -223,7 +228,7 @@ fn files_come_back_byte_for_byte() {
     )
     .ends(0);
     assert_eq!(desk.read("b.pdk"), "shielding data");
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
 
 #[test]
@@ -257,7 +262,7 @@ fn an_importer_goes_on_after_it_lost_its_memory_and_the_store_a_record() {
     import(&desk, &["second.csv"]).ends(4).says("rollback");
     assert!(records[1].exists(), "it was put back");
     assert_eq!(count(), 2);
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
 
 #[test]
@@ -380,5 +385,5 @@ fn a_tenant_is_asked_for_what_is_new() {
     assert_eq!((&report["sealed"], &report["sources"][0]["source"]), (&known.len().into(), &"entra".into()));
     let report = import(&desk, &["--json"]).ends(0).json();
     assert_eq!((&report["record"], &report["sources"][0]["found"]), (&serde_json::Value::Null, &0.into()));
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    in_order(&desk);
 }
