@@ -1,8 +1,8 @@
 //! Files of owners and guardians: what they are, and private keys in them.
 #![no_main]
 
-use lifeboat_guardian::{GuardianFile, PrivateMaterial};
 use libfuzzer_sys::fuzz_target;
+use lifeboat_guardian::{GuardianFile, PrivateMaterial};
 
 fuzz_target!(|data: &[u8]| {
     let _ = GuardianFile::read(data);
