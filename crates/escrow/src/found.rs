@@ -135,8 +135,12 @@ impl Import {
     }
 }
 
-/// Cuts a hint to a sane length, drops control characters; nothing where nothing is left.
+/// Cuts a hint to a sane length, drops control characters; nothing where nothing is left, or where a recovery password
+/// stands in it, as in a table whose columns are shifted.
 pub(crate) fn hint(text: &str) -> Option<String> {
+    if crate::shapes::holds_password(text) {
+        return None;
+    }
     let clean: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_HINT_CHARS).collect();
     (!clean.is_empty()).then_some(clean)
 }

@@ -122,6 +122,11 @@ fn text_of<'v>(members: &'v Map<String, Value>, names: &[&str]) -> Option<&'v st
     names.iter().find_map(value)
 }
 
+/// The path of a member; a name that is a recovery password is not told.
+fn member_path(path: &str, name: &str) -> String {
+    if shapes::holds_password(name) { format!("{path}.*") } else { format!("{path}.{name}") }
+}
+
 impl Walk<'_> {
     fn value(&mut self, value: &Value, path: &str, context: &Context) {
         match value {
@@ -169,16 +174,17 @@ impl Walk<'_> {
         let mut passwords = Vec::new();
         for (name, value) in members {
             let Value::String(text) = value else {
-                self.value(value, &format!("{path}.{name}"), &context);
+                self.lone_text(name, path, &context);
+                self.value(value, &member_path(path, name), &context);
                 continue;
             };
             match shapes::classify(text.trim()) {
                 Some(Kind::Password(password)) => passwords.push((name, password)),
                 Some(Kind::DamagedPassword(error)) => {
-                    self.import.problem(Place::Path(format!("{path}.{name}")), Trouble::Password(error));
+                    self.import.problem(Place::Path(member_path(path, name)), Trouble::Password(error));
                 }
                 Some(Kind::DamagedId) => {
-                    self.import.problem(Place::Path(format!("{path}.{name}")), Trouble::DamagedId);
+                    self.import.problem(Place::Path(member_path(path, name)), Trouble::DamagedId);
                 }
                 _ => {}
             }
@@ -190,7 +196,7 @@ impl Walk<'_> {
         let hints = Hints { is_disclosed: is_disclosed(members), ..context.hints() };
         for (name, password) in passwords {
             self.is_any = true;
-            self.import.password(id, password, Place::Path(format!("{path}.{name}")), time, hints.clone());
+            self.import.password(id, password, Place::Path(member_path(path, name)), time, hints.clone());
         }
     }
 

@@ -403,7 +403,7 @@ fn conflict(protector: &str, name: &str) -> Finding {
         "escrow-conflict",
         format!("{name}, {protector}"),
         "another recovery password is known for this BitLocker protector; both are kept",
-        "one of the two is wrong: `lifeboat escrow prove` tells which one opens the volume",
+        "one of the two is wrong: reveal both, and try them with `lifeboat recover --verify-only`",
     )
 }
 

@@ -37,6 +37,11 @@ pub(crate) enum Kind {
     DamagedPassword(RecoveryPasswordError),
 }
 
+/// Whether a recovery password, right or damaged, stands in a text that is to be shown.
+pub(crate) fn holds_password(text: &str) -> bool {
+    find(text).iter().any(|shape| matches!(shape.kind, Kind::Password(_) | Kind::DamagedPassword(_)))
+}
+
 /// A shape with its place.
 pub(crate) struct Shape {
     /// Line, from 1, on which it begins.

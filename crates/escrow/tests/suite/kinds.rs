@@ -238,3 +238,29 @@ fn a_hundred_thousand_entries() {
     assert_eq!((import.found.len(), import.problems.len()), (100_000, 0));
     println!("two files of 100,000 entries made and read in {:?}", began.elapsed());
 }
+
+/// Where a table's columns are shifted, or someone keyed a list by its passwords.
+#[test]
+fn a_password_in_the_place_of_a_name_is_told_nowhere() {
+    let right = lifeboat_fve::RecoveryPassword::from_recovery_key(&[9; 16]).expose().to_string();
+    let damaged = format!("{}0", &right[..right.len() - 1]);
+    let id = "2b5a1c7e-0f3d-4f2a-9c66-0d5b8e1f7a90";
+    for secret in [right, damaged] {
+        let texts = [
+            format!(r#"[{{"ComputerName":"{secret}","KeyProtectorId":"{id}","RecoveryPassword":"x"}}]"#),
+            format!(r#"{{"{secret}":{{"id":"{id}","KeyProtectorType":3}}}}"#),
+            format!("Computer,RecoveryKeyId,RecoveryKey\nPC01 {secret},{id},x\n"),
+        ];
+        for text in texts {
+            let import = read("list", text.as_bytes());
+            for found in &import.found {
+                let told = format!("{:?} {:?}", found.hints, found.place);
+                assert!(!told.contains(&secret[..20]), "{told}");
+            }
+            for problem in &import.problems {
+                let told = format!("{} {}", problem.place, problem.what);
+                assert!(!told.contains(&secret[..20]), "{told}");
+            }
+        }
+    }
+}

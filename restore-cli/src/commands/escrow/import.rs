@@ -173,7 +173,10 @@ fn print(report: &EscrowImportReport) {
     output::table(&["SOURCE", "KIND", "FOUND", "NEW", "PROBLEMS"], &rows);
     match report.record {
         Some(record) => output::line(format!("{} recovery secrets sealed; record {record}", report.sealed)),
-        None => output::line("Nothing new: the vault holds all of them already."),
+        None if report.sources.iter().any(|source| source.problems > 0) => {
+            output::line("Nothing new was sealed; what could not be read is told below.");
+        }
+        None => output::line("Nothing new: the vault holds all that was found already."),
     }
     output::findings(&report.findings);
 }

@@ -60,6 +60,16 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
         _ => {}
     }
     let entry = secret.entries.first().expect("a held secret has an entry");
+    let class = entry.entry.class;
+    if !identity.opens.iter().any(|(_, role)| class.roles().contains(role)) {
+        return Err(CliError::new(
+            Exit::NoAccess,
+            format!(
+                "{} opens nothing of class {class}, in which this is sealed; name the right identity with --identity. Nothing was recorded",
+                identity.path.display()
+            ),
+        ));
+    }
 
     let path = arguments.operator_key.clone().unwrap_or_else(|| context.kit.kit.join("operator.key"));
     let operator = operator(&kit, read_signing_key(&path, &context.kit.passphrases)?)?;
@@ -75,7 +85,17 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
     // From here on there is a record of it, whatever becomes of the terminal.
     let record = record_reveal(&kit.vault, &operator, &known, secret, entry, reason, now()).await?;
     Kit::open(&context.kit).await?.remember();
-    let bytes = entry.fetch(&kit.vault, &identity.identities).await?;
+    // The same secret may be sealed several times: a damaged copy keeps no whole one away.
+    let mut fetched = entry.fetch(&kit.vault, &identity.identities).await;
+    for other in &secret.entries[1..] {
+        if fetched.is_ok() {
+            break;
+        }
+        if let Ok(bytes) = other.fetch(&kit.vault, &identity.identities).await {
+            fetched = Ok(bytes);
+        }
+    }
+    let bytes = fetched?;
 
     let mut report = EscrowRevealReport {
         kind: secret.kind,

@@ -2,7 +2,7 @@
 
 use lifeboat_config::{EntraConfig, ImporterConfig, LdapConfig};
 use lifeboat_escrow::{DirectoryError, EntraError, EntraTenant, LdapDirectory, NamedImport, State};
-use lifeboat_schema::{Exit, Finding, Severity};
+use lifeboat_schema::{Digest, Exit, Finding, Severity};
 
 use crate::error::CliError;
 use crate::secrets::read_secret_file;
@@ -27,11 +27,13 @@ pub(super) async fn ask(
             Err(error) => failures.push((one.name.clone(), error)),
         }
     }
-    if imports.is_empty()
-        && failures.len() == 1
-        && let Some((name, error)) = failures.pop()
-    {
-        return Err(error.about(name));
+    if imports.is_empty() && !failures.is_empty() {
+        let (name, first) = failures.remove(0);
+        let mut error = first.about(name);
+        for (name, other) in failures {
+            error.text = format!("{}; {name}: {}", error.text, other.text);
+        }
+        return Err(error);
     }
     findings.extend(failures.into_iter().map(|(name, error)| {
         Finding::new(
@@ -58,7 +60,9 @@ async fn directory(config: &LdapConfig, state: &State) -> Result<NamedImport, Cl
         password: read_secret_file(&config.password_file)?,
         ca_pem,
     };
-    let answer = directory.ask(state.cursor(&config.name)).await.map_err(|error| {
+    let scope = scope(config);
+    let cursor = state.cursor(&config.name).and_then(|text| text.strip_prefix(&scope));
+    let answer = directory.ask(cursor).await.map_err(|error| {
         let exit = match &error {
             DirectoryError::Refused { .. } | DirectoryError::Untrusted { .. } => Exit::NoAccess,
             DirectoryError::NotProtected { .. }
@@ -68,7 +72,17 @@ async fn directory(config: &LdapConfig, state: &State) -> Result<NamedImport, Cl
         };
         CliError::new(exit, error.to_string())
     })?;
-    Ok(NamedImport { name: config.name.clone(), import: answer.import, cursor: answer.cursor })
+    // A whole directory without one recovery object is rather one whose objects this account does not see: rights that
+    // it gets later change no object's counter, so it is asked for everything again.
+    let is_blind = cursor.is_none() && answer.import.found.is_empty();
+    let cursor = answer.cursor.filter(|_| !is_blind).map(|cursor| format!("{scope}{cursor}"));
+    Ok(NamedImport { name: config.name.clone(), import: answer.import, cursor })
+}
+
+/// What a cursor is good for: another server, base or account may see objects that are older than it.
+fn scope(config: &LdapConfig) -> String {
+    let asked = [config.url.as_str(), config.base.as_str(), config.user.as_str()].join("\0");
+    format!("{:.16}/", Digest::of(asked.as_bytes()).to_string())
 }
 
 async fn tenant(config: &EntraConfig, state: &State) -> Result<NamedImport, CliError> {
