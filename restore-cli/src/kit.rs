@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lifeboat_schema::{Exit, OwnerId, PolicyRef, Role, VaultId};
+use lifeboat_schema::{Exit, Finding, OwnerId, PolicyRef, Role, VaultId};
 use lifeboat_vault::seal::Identities;
 use lifeboat_vault::store::{Store, StoreOptions};
 use lifeboat_vault::vault::{Ledgers, Memory, Vault, VaultError};
@@ -98,6 +98,13 @@ impl Kit {
             );
         }
         Ok(Self { vault, ledgers, folder: arguments.kit.clone(), memory })
+    }
+
+    /// What is wrong with the ledgers, followed by what was found while reading what they name.
+    pub(crate) fn findings_with(&self, found: &mut Vec<Finding>) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self.ledgers.findings().cloned().collect();
+        findings.append(found);
+        findings
     }
 
     /// Remembers the newest records, so that an older state of the store is noticed next time. A kit on a

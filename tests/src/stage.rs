@@ -324,7 +324,8 @@ impl Stage {
     /// What ends a check.
     pub async fn check(&self) -> Result<CheckReport, VaultError> {
         let ledgers = self.vault.ledgers(&Memory::default()).await?;
-        let options = CheckOptions { read_data: true, identities: self.role_identities() };
+        let options =
+            CheckOptions { read_data: true, identities: self.role_identities(), ..CheckOptions::default() };
         self.vault.check(&ledgers, options, &Silent).await
     }
 

@@ -3,10 +3,64 @@
 //! Read from a `VmRecord` alone, so that lists, checks and plans say the same. Deliberately judges no vault: damage of
 //! objects and ledgers is said where they are read.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
 use lifeboat_schema::{
-    DiskEntry, EncryptionKind, Finding, Pairing, PartitionScheme, Severity, SignatureState, VmRecord,
-    VtpmSight,
+    BodyHead, DiskEntry, EncryptionKind, Finding, Kind, Pairing, PartitionScheme, Severity, SignatureState,
+    SubjectId, Time, VmEntry, VmRecord, VtpmSight, WriterId,
 };
+use lifeboat_vault::vault::Ledgers;
+
+/// Concerns about the newest captured state of each VM, gathered while bodies are read one by one.
+#[derive(Default)]
+pub struct Concerns(Mutex<HashMap<(WriterId, SubjectId), Known>>);
+
+/// What one body says of a VM.
+struct Known {
+    seq: u64,
+    captured: Time,
+    vm_id: String,
+    findings: Vec<Finding>,
+}
+
+impl Concerns {
+    /// Takes in a VM's entry; the one in the body sealed last counts.
+    pub fn add(&self, head: &BodyHead, entry: &VmEntry) {
+        let known = Known {
+            seq: head.seq,
+            captured: entry.captured,
+            vm_id: entry.vm.vm_id.clone(),
+            findings: concerns(&entry.vm),
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (head.writer.clone(), entry.subject.clone());
+        if all.get(&key).is_none_or(|before| before.seq < known.seq) {
+            all.insert(key, known);
+        }
+    }
+
+    /// The findings of the VMs that the newest snapshot of some host has, each VM's newest captured state. By VM id.
+    ///
+    /// Takes them out: it has none afterwards.
+    pub fn of_newest(&self, ledgers: &Ledgers) -> Vec<Finding> {
+        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut newest: BTreeMap<String, Known> = BTreeMap::new();
+        for ledger in ledgers.writers.values() {
+            let snapshot = ledger.counting().rev().map(|record| &record.signed.record);
+            let Some(record) = snapshot.into_iter().find(|record| record.kind == Kind::Snapshot) else {
+                continue;
+            };
+            for subject in record.subjects.keys() {
+                let Some(known) = all.remove(&(ledger.writer.clone(), subject.clone())) else { continue };
+                if newest.get(&known.vm_id).is_none_or(|before| before.captured < known.captured) {
+                    newest.insert(known.vm_id.clone(), known);
+                }
+            }
+        }
+        newest.into_values().flat_map(|known| known.findings).collect()
+    }
+}
 
 /// Everything about a captured VM that someone should know.
 pub fn concerns(vm: &VmRecord) -> Vec<Finding> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
     ArtefactEntry, ArtefactKind, BodyHead, Content, Digest, EscrowBody, EscrowEntry, Finding, Kind,
-    NamesBody, ObjectEntry, OwnerId, Record, RevealBody, Role, Severity, SnapshotBody, WriterId,
+    NamesBody, ObjectEntry, OwnerId, Record, RevealBody, Role, Severity, SnapshotBody, VmEntry, WriterId,
 };
 
 use crate::fetch::{self, MAX_OBJECT_IN_MEMORY_BYTES, member};
@@ -38,7 +38,13 @@ pub struct CheckOptions {
     pub read_data: bool,
     /// Identities that must open every object of their classes. Without `read_data`, bodies are read.
     pub identities: Vec<RoleIdentity>,
+    /// Is shown every VM of every snapshot body that was opened, with the head of that body; on any thread, and
+    /// before the body's place in its ledger was compared.
+    pub on_vm: Option<OnVm>,
 }
+
+/// Looks at a VM's entry while a check has it at hand.
+pub type OnVm = Box<dyn Fn(&BodyHead, &VmEntry) + Send + Sync>;
 
 /// Is told how far a check has come.
 pub trait CheckObserver: Send + Sync {
@@ -567,7 +573,7 @@ fn check_bytes(
     let plaintext = key.open_all(bytes, 1).map_err(|error| found("object-malformed", error.to_string()))?;
     match entry.content {
         Content::Body => {
-            check_body(target, &plaintext, outcome).map_err(|what| found("body-malformed", what))
+            check_body(target, &plaintext, options, outcome).map_err(|what| found("body-malformed", what))
         }
         Content::Bundle => {
             let none = BTreeMap::new();
@@ -578,13 +584,21 @@ fn check_bytes(
 }
 
 /// Parses a body as what its record's kind says it is.
-fn check_body(target: &Target, plaintext: &[u8], outcome: &mut Outcome) -> Result<(), String> {
+fn check_body(
+    target: &Target,
+    plaintext: &[u8],
+    options: &CheckOptions,
+    outcome: &mut Outcome,
+) -> Result<(), String> {
     let (record, entry) = (&target.record, &target.entry);
     let text = |error: VaultError| error.to_string();
     let head = match record.kind {
         Kind::Snapshot => {
             let body: SnapshotBody = fetch::parse_body(record, entry, plaintext).map_err(text)?;
             let record = Arc::clone(record);
+            if let Some(on_vm) = &options.on_vm {
+                body.vms.iter().for_each(|vm| on_vm(&body.head, vm));
+            }
             outcome.artefacts = body
                 .vms
                 .into_iter()

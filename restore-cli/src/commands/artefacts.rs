@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lifeboat_engine::companions::{newest_of_each, summary, write};
 use lifeboat_engine::inventory::{FoundCompanion, Inventory, by_vm};
-use lifeboat_schema::{ArtefactsReport, Class, CompanionSummary, Exit, Finding, GotArtefact, Role};
+use lifeboat_schema::{ArtefactsReport, Class, CompanionSummary, Exit, GotArtefact, Role};
 
 use super::Context;
 use super::vms::no_access_if_nothing_opens;
@@ -57,16 +57,11 @@ async fn list(context: &Context, arguments: &List) -> Result<Exit, CliError> {
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let companions: Vec<CompanionSummary> =
         newest_of_each(found).iter().map(|one| summary(one, &vms)).collect();
-    let mut findings: Vec<Finding> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let mut findings = kit.findings_with(&mut inventory.findings);
     findings.extend(companions.iter().flat_map(|one| one.companion.findings.iter().cloned()));
     kit.remember();
     let report = ArtefactsReport { vault: kit.vault.id.clone(), companions, findings };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 
@@ -142,8 +137,7 @@ async fn get(context: &Context, arguments: &Get) -> Result<Exit, CliError> {
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identity.identities);
     let found = inventory.all_companions().await?;
     no_access_if_nothing_opens(&inventory, &identity.path)?;
-    let mut findings: Vec<Finding> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let mut findings = kit.findings_with(&mut inventory.findings);
     let chosen = choose(found, &arguments.id)?;
     let companion = &chosen.entry.companion;
     let classes: Vec<Class> = chosen.entry.artefacts.iter().map(|artefact| artefact.class).collect();

@@ -1,11 +1,11 @@
 //! `lifeboat check`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
-use lifeboat_engine::concern::concerns;
-use lifeboat_engine::inventory::{Inventory, by_vm};
-use lifeboat_schema::{CheckSummary, Exit, Finding, Role};
+use lifeboat_engine::concern::Concerns;
+use lifeboat_schema::{BodyHead, CheckSummary, Exit, Role, VmEntry};
 use lifeboat_vault::check::{CheckObserver, CheckOptions, RoleIdentity};
 use lifeboat_vault::seal::Identities;
 
@@ -31,7 +31,6 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
     let kit = Kit::open(&context.kit).await?;
     let held = if arguments.keyless { Vec::new() } else { kit.identities(&context.kit, Role::ALL)? };
     let mut identities = Vec::new();
-    let mut of_vms = None;
     for held in held {
         if held.opens.is_empty() {
             return Err(CliError::new(
@@ -41,9 +40,6 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
                     held.path.display()
                 ),
             ));
-        }
-        if of_vms.is_none() {
-            of_vms = Some(concerns_of_vms(&kit, &held.identities).await?);
         }
         let mut first: Option<Identities> = Some(held.identities);
         for (owner, role) in held.opens {
@@ -56,12 +52,15 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
         }
     }
     let roles: BTreeSet<Role> = identities.iter().map(|identity| identity.role).collect();
-    let options = CheckOptions { read_data: arguments.read_data, identities };
+    let of_vms = Arc::new(Concerns::default());
+    let told = Arc::clone(&of_vms);
+    let on_vm = move |head: &BodyHead, vm: &VmEntry| told.add(head, vm);
+    let options = CheckOptions { read_data: arguments.read_data, identities, on_vm: Some(Box::new(on_vm)) };
     let bar = Bar(output::progress("Checking"));
     let report = kit.vault.check(&kit.ledgers, options, &bar).await;
     bar.0.finish_and_clear();
     let mut report = report?;
-    report.findings.extend(of_vms.unwrap_or_default());
+    report.findings.extend(of_vms.of_newest(&kit.ledgers));
     kit.remember();
     let summary = CheckSummary {
         vault: kit.vault.id.clone(),
@@ -85,13 +84,6 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
         print(&summary, exit);
     }
     Ok(exit)
-}
-
-/// What about the captured VMs someone should know, as far as one identity can read of them.
-/// Bodies that cannot be read are the check's to tell.
-async fn concerns_of_vms(kit: &Kit, identities: &Identities) -> Result<Vec<Finding>, CliError> {
-    let vms = by_vm(Inventory::new(&kit.vault, &kit.ledgers, identities).newest().await?);
-    Ok(vms.iter().flat_map(|vm| concerns(&vm.newest.entry.vm)).collect())
 }
 
 struct Bar(ProgressBar);

@@ -60,8 +60,7 @@ pub(crate) async fn run(context: &Context, arguments: &Explain) -> Result<Exit, 
         ));
     };
     newest.carried = carried;
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let findings = kit.findings_with(&mut inventory.findings);
     kit.remember();
     let facts = Facts::new(&newest, first, &companions);
     let report = ExplainReport {
@@ -71,11 +70,7 @@ pub(crate) async fn run(context: &Context, arguments: &Explain) -> Result<Exit, 
         what_if: (!arguments.lose.is_empty()).then(|| facts.what_if(&arguments.lose)),
         findings,
     };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

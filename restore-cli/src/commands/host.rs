@@ -2,17 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
-use lifeboat_engine::admin::add_writer;
-use lifeboat_schema::{EnrollReport, Exit, Kind, Role, WriterId, WriterTerms};
-use lifeboat_vault::key::SigningKey;
+use lifeboat_config::{Config, SnapshotConfig, SourceConfig};
+use lifeboat_schema::{Exit, Kind};
 
-use super::init::open_challenge;
-use super::{Context, NewFolder, now, random, write_private};
+use super::Context;
+use super::enroll::{Enrollment, Terms};
 use crate::error::CliError;
-use crate::kit::{Kit, KitFile};
 use crate::output;
-use crate::secrets::read_signing_key;
 
 /// Works with the hosts that write into the vault.
 #[derive(clap::Subcommand)]
@@ -50,37 +46,21 @@ pub(crate) async fn run(context: &Context, command: &Host) -> Result<Exit, CliEr
 }
 
 async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError> {
-    if arguments.name.trim().is_empty() || arguments.name.chars().any(char::is_control) {
-        return Err(CliError::usage("the host's name is empty or has control characters"));
-    }
     if let Some(root) = arguments.root.iter().find(|root| !is_absolute_somewhere(root)) {
         return Err(CliError::usage(format!(
             "--root {} is no absolute path, and the agent would look for it beside its configuration; write it as the host does",
             root.display()
         )));
     }
-    let folder = NewFolder::create(&arguments.out)?;
-    let file = KitFile::read(&context.kit.kit)?;
-    let kit = Kit::open(&context.kit).await?;
-    if let Some(finding) = kit.ledgers.admin.findings.first() {
-        return Err(CliError::new(Exit::Damage, format!("{}: {}", finding.place, finding.what)));
-    }
-    challenge_all(context, &kit)?;
-    let admin_path = arguments.admin_key.clone().unwrap_or_else(|| context.kit.kit.join("admin-1.key"));
-    let admin = read_signing_key(&admin_path, &context.kit.passphrases)?;
-
-    let key = SigningKey::generate()?;
-    let writer = WriterId::random("h", random()?);
-    write_private(&folder.path("signing.key"), key.to_openssh(None)?.as_bytes())?;
-    let terms = WriterTerms {
-        id: writer.clone(),
-        key: key.verifying_key().to_openssh(),
-        kinds: vec![Kind::Snapshot],
+    let terms = Terms {
+        prefix: "h",
+        kind: Kind::Snapshot,
         max_silence_seconds: Some(arguments.max_silence.saturating_mul(3600)),
-        cut: None,
     };
-    let policy = add_writer(&kit.vault, &admin, terms, &arguments.name, now()).await?;
-    Kit::open(&context.kit).await?.remember();
+    let enrolled = Enrollment::begin(context, "host", &arguments.name, &arguments.out)
+        .await?
+        .sign(context, arguments.admin_key.as_deref(), terms)
+        .await?;
 
     let roots = if arguments.root.is_empty() {
         vec![PathBuf::from(r"C:\ProgramData\Microsoft\Windows\Hyper-V")]
@@ -88,13 +68,13 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
         arguments.root.clone()
     };
     let config = Config {
-        vault: kit.vault.id.clone(),
-        writer: writer.clone(),
+        vault: enrolled.kit.vault.id.clone(),
+        writer: enrolled.writer.clone(),
         host: arguments.name.clone(),
-        policy,
+        policy: enrolled.policy,
         signing_key: "signing.key".into(),
         state_folder: "state".into(),
-        store: StoreConfig { url: file.store.url.clone(), options: file.store.options },
+        store: enrolled.store.clone(),
         snapshot: SnapshotConfig::default(),
         sources: vec![SourceConfig::Directory {
             name: "vms".to_owned(),
@@ -104,25 +84,12 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
         }],
         artefacts: Vec::new(),
     };
-    let text = toml::to_string_pretty(&config)
-        .map_err(|error| CliError::new(Exit::Failed, format!("agent.toml could not be written: {error}")))?;
-    let text = format!(
-        "# Agent of the host {}. All keys are described in examples/agent.toml.\n{text}",
+    let heading = format!(
+        "# Agent of the host {}. All keys are described in examples/agent.toml.",
         arguments.name.escape_default()
     );
-    write_private(&folder.path("agent.toml"), text.as_bytes())?;
-    folder.finish()?;
-
-    let report = EnrollReport {
-        vault: kit.vault.id.clone(),
-        writer,
-        name: arguments.name.clone(),
-        policy,
-        folder: arguments.out.display().to_string(),
-    };
-    if context.json {
-        output::json(&report);
-    } else {
+    let report = enrolled.finish("agent.toml", &heading, &config)?;
+    context.answer(&report, |report| {
         output::line(format!(
             "The host {} may write snapshots as {}.",
             output::plain(&report.name),
@@ -135,7 +102,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
         output::line(
             "Check the roots in agent.toml, then on the host: lifeboat-agent run --once --config agent.toml",
         );
-    }
+    });
     Ok(Exit::Done)
 }
 
@@ -146,28 +113,6 @@ fn is_absolute_somewhere(path: &Path) -> bool {
     let has_drive =
         text.first().is_some_and(u8::is_ascii_alphabetic) && text.get(1) == Some(&b':') && is_separator(2);
     path.is_absolute() || has_drive || (is_separator(0) && is_separator(1))
-}
-
-/// Has every restore and escrow recipient of the policy opened by an identity that is at hand.
-pub(super) fn challenge_all(context: &Context, kit: &Kit) -> Result<(), CliError> {
-    let held = kit.identities(&context.kit, &[Role::Restore, Role::Escrow])?;
-    let newest = kit.ledgers.policies.newest().expect("an open kit has a valid policy");
-    for owner in &newest.terms.owners {
-        for role in [Role::Restore, Role::Escrow] {
-            for recipient in owner.recipients.get(&role).into_iter().flatten() {
-                let opened = held.iter().any(|held| open_challenge(&held.identities, recipient).is_ok());
-                if !opened {
-                    return Err(CliError::new(
-                        Exit::NoAccess,
-                        format!(
-                            "no {role} identity at hand opens what is sealed to {recipient}; nothing is enrolled. Put {role}.identity into the kit for this moment, or name it with --identity"
-                        ),
-                    ));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

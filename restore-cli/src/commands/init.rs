@@ -214,11 +214,7 @@ pub(crate) async fn run(context: &Context, arguments: &Init) -> Result<Exit, Cli
         files: kept,
         findings,
     };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

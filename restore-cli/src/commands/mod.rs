@@ -3,6 +3,7 @@
 mod artefacts;
 mod check;
 mod disk;
+mod enroll;
 mod escrow;
 mod explain;
 mod guardian;
@@ -18,6 +19,7 @@ use lifeboat_schema::{Exit, Time};
 
 use crate::error::CliError;
 use crate::kit::KitArguments;
+use crate::output;
 
 /// Lists, checks and brings back what Lifeboat keeps of virtual machines with a vTPM.
 ///
@@ -110,6 +112,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
             _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "interrupted")),
         }
     })
+}
+
+impl Context {
+    /// Gives the answer: as JSON, or as `print` shows it.
+    fn answer<R: serde::Serialize>(&self, report: &R, print: impl FnOnce(&R)) {
+        if self.json {
+            output::json(report);
+        } else {
+            print(report);
+        }
+    }
 }
 
 /// Now, by this machine's clock.

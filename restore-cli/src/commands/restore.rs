@@ -98,8 +98,7 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         found = inventory.all().await?;
     }
     no_access_if_nothing_opens(&inventory, &identity.path)?;
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let mut findings = kit.findings_with(&mut inventory.findings);
     let chosen = select(arguments, found, at, &mut given);
     let mut chosen = chosen.map_err(|error| perhaps_damaged(error, &findings))?;
     // Of one VM an older capture may do where the newest does not.
@@ -150,11 +149,7 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
     let restored = restored?;
     findings.extend(restored.failures.iter().map(not_restored));
     let report = RestoreReport { vault: kit.vault.id.clone(), restored: restored.vms, findings };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings).max(verdict))
 }
 

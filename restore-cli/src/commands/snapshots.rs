@@ -44,8 +44,7 @@ pub(crate) async fn run(context: &Context, arguments: &Snapshots) -> Result<Exit
     }
     snapshots
         .sort_by(|a, b| (b.captured, b.seq, &a.name, &a.vm_id).cmp(&(a.captured, a.seq, &b.name, &b.vm_id)));
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let findings = kit.findings_with(&mut inventory.findings);
     kit.remember();
     let report = SnapshotsReport { vault: kit.vault.id.clone(), snapshots, findings };
     if context.json {

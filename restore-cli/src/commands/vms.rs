@@ -32,16 +32,11 @@ pub(crate) async fn run(context: &Context, arguments: &Vms) -> Result<Exit, CliE
             other_hosts: state.other_hosts,
         })
         .collect();
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let mut findings = kit.findings_with(&mut inventory.findings);
     findings.extend(vms.iter().flat_map(|vm| concerns(&vm.vm)));
     kit.remember();
     let report = VmsReport { vault: kit.vault.id.clone(), vms, findings };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn newest_entry(stage: &Stage, vm_id: &str) -> VmEntry {
 /// Checks everything with these identities, down to the last byte.
 pub(crate) async fn check_with(vault: &Vault, identities: Vec<RoleIdentity>) -> CheckReport {
     let ledgers = vault.ledgers(&Memory::default()).await.expect("ledgers");
-    let options = CheckOptions { read_data: true, identities };
+    let options = CheckOptions { read_data: true, identities, ..CheckOptions::default() };
     vault.check(&ledgers, options, &Silent).await.expect("a check that ends")
 }
 

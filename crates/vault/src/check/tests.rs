@@ -110,7 +110,7 @@ impl Scene {
         let text = identity.file(&[]);
         let identities = Identities::parse(text.expose().as_bytes(), None, NoCallbacks).unwrap();
         let identities = vec![RoleIdentity { owner: owner.clone(), role: Role::Restore, identities }];
-        let options = CheckOptions { read_data: true, identities };
+        let options = CheckOptions { read_data: true, identities, ..CheckOptions::default() };
         self.vault.check(&ledgers, options, &Silent).await.expect("a check goes on to its end")
     }
 }

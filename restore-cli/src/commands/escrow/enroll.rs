@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use lifeboat_config::{ImporterConfig, StoreConfig};
-use lifeboat_engine::admin::add_writer;
-use lifeboat_schema::{EnrollReport, Exit, Kind, OwnerId, WriterId, WriterTerms};
-use lifeboat_vault::key::SigningKey;
+use lifeboat_config::ImporterConfig;
+use lifeboat_schema::{Exit, Kind, OwnerId};
 
-use crate::commands::host::challenge_all;
-use crate::commands::{Context, NewFolder, now, random, write_private};
+use crate::commands::Context;
+use crate::commands::enroll::{Enrollment, Terms};
 use crate::error::CliError;
-use crate::kit::{Kit, KitFile};
+use crate::kit::Kit;
 use crate::output;
-use crate::secrets::read_signing_key;
 
 /// Lets an importer write recovery secrets, and writes its folder.
 ///
@@ -34,62 +31,25 @@ pub(crate) struct Enroll {
 }
 
 pub(super) async fn run(context: &Context, arguments: &Enroll) -> Result<Exit, CliError> {
-    if arguments.name.trim().is_empty() || arguments.name.chars().any(char::is_control) {
-        return Err(CliError::usage("the importer's name is empty or has control characters"));
-    }
-    let folder = NewFolder::create(&arguments.out)?;
-    let file = KitFile::read(&context.kit.kit)?;
-    let kit = Kit::open(&context.kit).await?;
-    if let Some(finding) = kit.ledgers.admin.findings.first() {
-        return Err(CliError::new(Exit::Damage, format!("{}: {}", finding.place, finding.what)));
-    }
-    let owner = owner(&kit, arguments.owner.as_ref())?;
-    challenge_all(context, &kit)?;
-    let admin_path = arguments.admin_key.clone().unwrap_or_else(|| context.kit.kit.join("admin-1.key"));
-    let admin = read_signing_key(&admin_path, &context.kit.passphrases)?;
-
-    let key = SigningKey::generate()?;
-    let writer = WriterId::random("e", random()?);
-    write_private(&folder.path("signing.key"), key.to_openssh(None)?.as_bytes())?;
-    let terms = WriterTerms {
-        id: writer.clone(),
-        key: key.verifying_key().to_openssh(),
-        kinds: vec![Kind::Escrow],
-        max_silence_seconds: None,
-        cut: None,
-    };
-    let policy = add_writer(&kit.vault, &admin, terms, &arguments.name, now()).await?;
-    Kit::open(&context.kit).await?.remember();
-
+    let enrollment = Enrollment::begin(context, "importer", &arguments.name, &arguments.out).await?;
+    let owner = owner(&enrollment.kit, arguments.owner.as_ref())?;
+    let terms = Terms { prefix: "e", kind: Kind::Escrow, max_silence_seconds: None };
+    let enrolled = enrollment.sign(context, arguments.admin_key.as_deref(), terms).await?;
     let config = ImporterConfig {
-        vault: kit.vault.id.clone(),
-        writer: writer.clone(),
+        vault: enrolled.kit.vault.id.clone(),
+        writer: enrolled.writer.clone(),
         name: arguments.name.clone(),
         owner,
-        policy,
+        policy: enrolled.policy,
         signing_key: "signing.key".into(),
         state_folder: "state".into(),
-        store: StoreConfig { url: file.store.url.clone(), options: file.store.options },
+        store: enrolled.store.clone(),
         directories: Vec::new(),
         tenants: Vec::new(),
     };
-    let text = toml::to_string_pretty(&config).map_err(|error| {
-        CliError::new(Exit::Failed, format!("importer.toml could not be written: {error}"))
-    })?;
-    let text = format!("# Importer of recovery secrets: {}.\n{text}", arguments.name.escape_default());
-    write_private(&folder.path(ImporterConfig::file_name()), text.as_bytes())?;
-    folder.finish()?;
-
-    let report = EnrollReport {
-        vault: kit.vault.id.clone(),
-        writer,
-        name: arguments.name.clone(),
-        policy,
-        folder: arguments.out.display().to_string(),
-    };
-    if context.json {
-        output::json(&report);
-    } else {
+    let heading = format!("# Importer of recovery secrets: {}.", arguments.name.escape_default());
+    let report = enrolled.finish(ImporterConfig::file_name(), &heading, &config)?;
+    context.answer(&report, |report| {
         output::line(format!(
             "The importer {} may write recovery secrets as {}.",
             output::plain(&report.name),
@@ -100,7 +60,7 @@ pub(super) async fn run(context: &Context, arguments: &Enroll) -> Result<Exit, C
             report.folder
         ));
         output::line(format!("Next: lifeboat escrow import --importer {} FILE...", report.folder));
-    }
+    });
     Ok(Exit::Done)
 }
 

@@ -83,11 +83,7 @@ pub(super) async fn run(context: &Context, arguments: &Import) -> Result<Exit, C
         sealed: done.sealed,
         findings: done.findings,
     };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

@@ -47,8 +47,7 @@ pub(super) async fn run(context: &Context, arguments: &List) -> Result<Exit, Cli
             }
         }
     }
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut holdings.findings);
+    let mut findings = kit.findings_with(&mut holdings.findings);
     findings.append(&mut inventory.findings);
     let secrets = holdings
         .secrets
@@ -69,11 +68,7 @@ pub(super) async fn run(context: &Context, arguments: &List) -> Result<Exit, Cli
         .collect();
     kit.remember();
     let report = EscrowListReport { vault: kit.vault.id.clone(), secrets, findings };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

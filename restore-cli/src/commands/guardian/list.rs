@@ -16,8 +16,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identity.identities);
     let vms = by_vm(inventory.newest().await?);
     no_access_if_nothing_opens(&inventory, &identity.path)?;
-    let mut findings: Vec<_> = kit.ledgers.findings().cloned().collect();
-    findings.append(&mut inventory.findings);
+    let findings = kit.findings_with(&mut inventory.findings);
     kit.remember();
     let report = GuardianListReport {
         vault: kit.vault.id.clone(),
@@ -25,11 +24,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
         not_understood: not_understood(&vms),
         findings,
     };
-    if context.json {
-        output::json(&report);
-    } else {
-        print(&report);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
 }
 

@@ -152,7 +152,7 @@ impl Specimen {
     /// A check that reads everything, with all identities or with none.
     pub(super) fn check_options(&self, keyed: bool) -> CheckOptions {
         let identities = if keyed { self.stage.role_identities() } else { Vec::new() };
-        CheckOptions { read_data: true, identities }
+        CheckOptions { read_data: true, identities, ..CheckOptions::default() }
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = (&String, &Bytes)> {
