@@ -35,18 +35,6 @@ pub enum CompanionKind {
 }
 
 impl CompanionKind {
-    /// All kinds that a folder can be given for; ingredients come with theirs.
-    pub const OF_FOLDERS: [CompanionKind; 8] = [
-        CompanionKind::ShieldingData,
-        CompanionKind::VolumeSignatureCatalog,
-        CompanionKind::GuardianMetadata,
-        CompanionKind::HgsState,
-        CompanionKind::OwnerKeys,
-        CompanionKind::LocalGuardianKeys,
-        CompanionKind::TemplateSigningKeys,
-        CompanionKind::TemplateDisk,
-    ];
-
     /// The class that its bytes are sealed under, unless a private key is found where none belongs.
     pub fn class(self) -> Class {
         match self {
@@ -58,11 +46,6 @@ impl CompanionKind {
             }
             Self::TemplateDisk => Class::DiskHead,
         }
-    }
-
-    /// Tells whether private keys are what it is for.
-    pub fn is_keys(self) -> bool {
-        matches!(self, Self::OwnerKeys | Self::LocalGuardianKeys | Self::TemplateSigningKeys)
     }
 
     /// What people call it.

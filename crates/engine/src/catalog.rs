@@ -324,17 +324,18 @@ impl Catalog {
         })
     }
 
-    /// The folder that a VM lay in when it was captured; none where its entry does not say.
+    /// The folder that a VM, or the place that a companion, lay in when it was captured; none where its entry does not say.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub fn place(&self, key: &str) -> Result<Option<String>, CatalogError> {
         #[derive(serde::Deserialize)]
         struct Entry {
-            vm: Vm,
+            #[serde(alias = "companion")]
+            vm: Placed,
         }
         #[derive(serde::Deserialize)]
-        struct Vm {
+        struct Placed {
             place: String,
         }
         let json = self.entry(key)?.and_then(|entry| entry.json());

@@ -148,6 +148,12 @@ fn of_disk(disk: &DiskEntry, say: &mut impl FnMut(Severity, &'static str, String
             format!("{at}: {problem}"),
             "only needed for the disk's BitLocker metadata and for matching disks to snapshots",
         ),
+        Some(problem) if disk.head.is_some() => say(
+            Severity::Warning,
+            "disk-head-cut",
+            format!("{at}: {problem}"),
+            "keep the disk's recovery passwords: what was left out is not in the vault",
+        ),
         Some(problem) => say(
             Severity::Warning,
             "disk-not-captured",

@@ -5,9 +5,10 @@
 
 use lifeboat_schema::{
     ARTEFACTS, Addressees, ArtefactRow, ArtefactTopic, CompanionKind, EncryptionKind, ExplainedArtefact,
-    Grade, Holding, Outcome, Pairing, ProtectorKind, Statement, Time, VmRecord, WhatIf,
+    Grade, Holding, Outcome, Pairing, ProtectorKind, Statement, Time, VmRecord, VtpmSight, WhatIf,
 };
 
+use crate::concern::why_not_known;
 use crate::inventory::{Found, FoundCompanion};
 
 /// What is known of a VM and of what is kept beside it.
@@ -95,12 +96,19 @@ impl<'a> Facts<'a> {
         self.newest.entry.captured
     }
 
-    /// Whether anything is sealed to this VM's vTPM.
+    /// Whether anything may be sealed to this VM's vTPM: what was not seen counts as there.
     fn has_vtpm(&self) -> bool {
-        let vm = self.vm();
-        vm.vtpm.is_some()
-            || vm.security.tpm_enabled == Some(true)
-            || vm.guest_state.as_ref().is_some_and(|state| state.vtpm)
+        !matches!(self.vm().vtpm_sight(), VtpmSight::Off | VtpmSight::NoSign)
+    }
+
+    /// For what lies in files that were not understood.
+    fn not_known(&self) -> Answer {
+        Answer::new(
+            Holding::UnknownHere,
+            None,
+            format!("not known: {}", why_not_known(self.vm())),
+            "keep the VM's recovery passwords, and look at the remarks of `lifeboat vms --json`",
+        )
     }
 
     fn addressees(&self) -> Option<&Addressees> {
@@ -148,6 +156,7 @@ impl<'a> Facts<'a> {
             (None, Some(state)) if state.vtpm => {
                 Answer::new(Holding::Held, since, format!("in the guest state {}", state.file), "")
             }
+            _ if vm.vtpm_sight() == VtpmSight::NotKnown => self.not_known(),
             _ if self.has_vtpm() => Answer::new(
                 Holding::NotHeld,
                 None,
@@ -163,6 +172,7 @@ impl<'a> Facts<'a> {
         let since = Some(self.captured());
         match (&vm.key_protector, vm.pairing) {
             (None, _) if !self.has_vtpm() => Answer::not_needed("it has no vTPM"),
+            (None, _) if vm.vtpm_sight() == VtpmSight::NotKnown => self.not_known(),
             (None, _) => Answer::new(
                 Holding::NotHeld,
                 None,
@@ -181,7 +191,12 @@ impl<'a> Facts<'a> {
                 "it stands in another file than the vTPM state: nothing shows that they belong together",
                 "capture the VM from a shadow copy or an export",
             ),
-            (Some(_), _) => Answer::new(Holding::Held, since, "captured together with the vTPM state", ""),
+            (Some(_), Pairing::CapturedTogether | Pairing::Opens) => {
+                Answer::new(Holding::Held, since, "captured together with the vTPM state", "")
+            }
+            (Some(_), Pairing::None | Pairing::KeyProtectorMissing) => {
+                Answer::new(Holding::Held, since, "nothing shows which vTPM state it opens", "")
+            }
         }
     }
 
@@ -322,16 +337,17 @@ impl<'a> Facts<'a> {
             Holding::UnknownHere,
             None,
             format!(
-                "its {with} BitLocker volumes have recovery protectors; whether anybody keeps the secrets is not told here"
+                "its {with} BitLocker volumes have recovery protectors; whether somebody keeps the secrets is not told here"
             ),
-            "make sure that they are kept: in AD DS or Entra ID, or on paper, and try one",
+            "`lifeboat escrow list --vm` tells what the vault keeps of them; what is kept elsewhere (AD DS, Entra ID, paper) import or try",
         )
     }
 
     fn fve_metadata(&self) -> Answer {
         let volumes = self.bitlocker_volumes();
         let held = volumes.iter().filter(|volume| volume.fve_metadata.is_some()).count();
-        let problems: Vec<_> = self.vm().disks.iter().filter_map(|disk| disk.problem.as_deref()).collect();
+        let unread = self.vm().disks.iter().filter(|disk| disk.head.is_none());
+        let problems: Vec<_> = unread.filter_map(|disk| disk.problem.as_deref()).collect();
         let since = Some(self.captured());
         match (held, volumes.len(), problems.first()) {
             (_, _, Some(problem)) => Answer::new(

@@ -36,7 +36,9 @@ impl PrivateMaterial {
             Some(DerKind::Certificate) | None => {}
         }
         if bytes.starts_with(&PVK_MAGIC) {
-            return Self { open: 0, protected: 1 };
+            // Whether it is encrypted: the fourth of its numbers. A file that breaks off before it opens nothing.
+            let is_open = bytes.get(12..16) == Some(&[0; 4]);
+            return Self { open: is_open.into(), protected: (!is_open).into() };
         }
         text_of(bytes).map(|text| Self::in_text(&text)).unwrap_or_default()
     }

@@ -20,7 +20,7 @@
 
 mod capture;
 mod checkpoints;
-mod disks;
+pub(crate) mod disks;
 mod group;
 pub(crate) mod open;
 #[cfg(test)]

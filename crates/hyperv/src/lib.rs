@@ -11,6 +11,7 @@
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
 mod addressees;
+mod capture_sink;
 mod companions;
 mod describe;
 mod directory;

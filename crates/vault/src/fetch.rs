@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BODY_VERSION, BodyHead, Content, Digest, EscrowBody, NamesBody, ObjectEntry, PartEntry, Record,
-    RevealBody, SnapshotBody, WriterId,
+    BODY_VERSION, BodyHead, Content, Digest, ESCROW_BODY_VERSION, EscrowBody, NamesBody, ObjectEntry,
+    PartEntry, Record, RevealBody, SnapshotBody, WriterId,
 };
 use serde::de::DeserializeOwned;
 
@@ -178,6 +178,9 @@ pub fn open_bytes(
 
 /// A document that a body may hold.
 pub trait Body: DeserializeOwned {
+    /// The newest version that this program reads.
+    const VERSION: u32 = BODY_VERSION;
+
     /// The part that every body begins with.
     fn head(&self) -> &BodyHead;
 }
@@ -189,12 +192,16 @@ impl Body for SnapshotBody {
 }
 
 impl Body for EscrowBody {
+    const VERSION: u32 = ESCROW_BODY_VERSION;
+
     fn head(&self) -> &BodyHead {
         &self.head
     }
 }
 
 impl Body for RevealBody {
+    const VERSION: u32 = ESCROW_BODY_VERSION;
+
     fn head(&self) -> &BodyHead {
         &self.head
     }
@@ -220,12 +227,12 @@ pub fn parse_body<B: Body>(record: &Record, entry: &ObjectEntry, plaintext: &[u8
         .read_body(plaintext, MAX_BODY_JSON_BYTES)
         .map_err(|error| opening(&record.writer, &entry.name, error))?;
     let body: B = strict_json::parse(&json).map_err(|error| match version(&json) {
-        Some(v) if !(1..=BODY_VERSION).contains(&v) => bad(unreadable_version(v)),
+        Some(v) if !(1..=B::VERSION).contains(&v) => bad(unreadable_version(v, B::VERSION)),
         _ => bad(format!("its document is refused: {error}")),
     })?;
     let head = body.head();
-    if !(1..=BODY_VERSION).contains(&head.v) {
-        return Err(bad(unreadable_version(head.v)));
+    if !(1..=B::VERSION).contains(&head.v) {
+        return Err(bad(unreadable_version(head.v, B::VERSION)));
     }
     let expected = (&record.vault, &record.writer, record.kind, entry.class, &entry.owner);
     if (&head.vault, &head.writer, head.kind, head.class, &head.owner) != expected {
@@ -250,12 +257,10 @@ fn version(json: &[u8]) -> Option<u32> {
     serde_json::from_slice::<Body>(json).ok().map(|body| body.head.v)
 }
 
-fn unreadable_version(v: u32) -> String {
+fn unreadable_version(v: u32, newest: u32) -> String {
     match v {
         0 => "its document has version 0, which no program writes".to_owned(),
-        _ => format!(
-            "its document has version {v}, and this program reads 1 to {BODY_VERSION}; use a newer one"
-        ),
+        _ => format!("its document has version {v}, and this program reads 1 to {newest}; use a newer one"),
     }
 }
 
@@ -270,8 +275,8 @@ mod tests {
 
     #[test]
     fn only_a_newer_document_asks_for_a_newer_program() {
-        assert!(unreadable_version(BODY_VERSION + 1).contains("use a newer one"));
-        let zero = unreadable_version(0);
+        assert!(unreadable_version(BODY_VERSION + 1, BODY_VERSION).contains("use a newer one"));
+        let zero = unreadable_version(0, BODY_VERSION);
         assert!(!zero.contains("newer") && zero.contains("no program writes"), "{zero}");
     }
 }

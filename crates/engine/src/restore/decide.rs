@@ -192,7 +192,7 @@ pub fn decide(facts: &Facts) -> Decision {
     Decision { verdict, grade, obstacles, boot, boot_grade: grade.max(of_disk), next }
 }
 
-/// What stands in the way. A VM without vTPM needs no VM key protector, whatever is wrong with it.
+/// What stands in the way.
 fn obstacles(facts: &Facts) -> Vec<Obstacle> {
     let of_capture = match facts.capture {
         Capture::Torn => Some(Obstacle::Torn),

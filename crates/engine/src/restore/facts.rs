@@ -5,8 +5,8 @@
 
 use lifeboat_schema::{
     Addressees, ArtefactEntry, ArtefactKind, BitLockerInfo, Digest, DiskEntry, DiskFit, DiskHeadEntry,
-    DiskMatch, GuardianEntry, HostVersion, Pairing, PlannedDisk, ProtectorKind, StateValue, Time, VmEntry,
-    VmRecord, VolumeHeadEntry, VtpmSight,
+    DiskMatch, EncryptionKind, GuardianEntry, HostVersion, Pairing, PlannedDisk, ProtectorKind, StateValue,
+    Time, VmEntry, VmRecord, VolumeHeadEntry, VtpmSight,
 };
 
 use super::decide::{Capture, Disks, Facts, Key, Originals, Version};
@@ -268,10 +268,10 @@ pub(crate) fn volume_pairs<'a>(
 
 /// How a disk stands to what a snapshot keeps of it: the worst of its volumes.
 pub(crate) fn fit(kept: &DiskHeadEntry, head: &DiskHeadEntry) -> DiskFit {
-    let encrypted = |head: &DiskHeadEntry| head.volumes.iter().any(|volume| volume.bitlocker.is_some());
+    let is_encrypted = |volume: &VolumeHeadEntry| volume.encryption == EncryptionKind::Bitlocker;
     let of_volumes = volume_pairs(kept, head).map(|(kept, now)| volume_fit(kept, now)).max();
-    of_volumes.unwrap_or(if encrypted(kept) || encrypted(head) {
-        // It was encrypted, decrypted or made anew since.
+    of_volumes.unwrap_or(if kept.volumes.iter().chain(&head.volumes).any(is_encrypted) {
+        // It was encrypted, decrypted or made anew since, or its metadata cannot be read.
         DiskFit::OtherTpm
     } else {
         DiskFit::NotEncrypted

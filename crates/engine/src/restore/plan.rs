@@ -15,13 +15,12 @@ use crate::concern::{concerns, why_not_known};
 use crate::inventory::Found;
 
 /// Concerns of which a plan speaks in its own words.
-const SAID_OTHERWISE: [&str; 6] = [
+const SAID_OTHERWISE: [&str; 5] = [
     "vtpm-state-not-seen",
     "vtpm-state-not-known",
     "key-protector-mixed",
     "key-protector-missing",
     "key-protector-torn",
-    "disk-elsewhere",
 ];
 
 /// The plan for one chosen snapshot, with what a person brought.
@@ -37,7 +36,7 @@ pub fn plan(found: &Found, chosen_because: &str, given: &Circumstances) -> Resto
     let local_guardians =
         if facts.key == Key::LocalGuardian { words::local_guardians(vm) } else { Vec::new() };
     RestorePlan {
-        verdict: words::verdict(&decision, vm, given),
+        verdict: words::verdict(&decision, vm, Some(&found.entry), given),
         identities: vec![
             IdentityNeed {
                 role: Role::Restore,
@@ -87,7 +86,7 @@ pub fn plan_without_capture(name: &str, given: &Circumstances) -> PlanVerdict {
         version: Version::NotKnown,
         disks: Disks::Only,
     };
-    words::verdict(&decide(&facts), &vm, given)
+    words::verdict(&decide(&facts), &vm, None, given)
 }
 
 /// Disks that nobody gave yet, and keys that no snapshot holds.
@@ -214,9 +213,7 @@ fn of_disk(disk: &PlannedDisk) -> (Grade, String) {
         (DiskFit::SameGeneration, _) => {
             (Grade::Known, format!("{is}; its BitLocker metadata is byte for byte that of the snapshot."))
         }
-        (DiskFit::NotEncrypted, _) => {
-            (Grade::Known, format!("{is}; it had no BitLocker volume, and has none."))
-        }
+        (DiskFit::NotEncrypted, _) => (Grade::Known, format!("{is}; it has no BitLocker volume.")),
         (DiskFit::Older, _) => (
             Grade::Known,
             format!(

@@ -9,7 +9,7 @@ use lifeboat_schema::{
 };
 
 use super::decide::{Decision, Facts, Key, Obstacle, Originals, Version};
-use super::facts::{self, Circumstances};
+use super::facts::{self, Circumstances, Original};
 use super::runbook::within_quotes;
 
 /// Secure Boot templates that Windows brings, by id.
@@ -23,7 +23,14 @@ const TEMPLATES: [(&str, &str); 3] = [
 pub(super) const NEVER: &str = "Never make a new VM key protector for it (New-HgsKeyProtector, Set-VMKeyProtector -NewLocalKeyProtector): that orphans the vTPM state for good.";
 
 /// The verdict with its words.
-pub(super) fn verdict(decision: &Decision, vm: &VmRecord, given: &Circumstances) -> PlanVerdict {
+///
+/// `entry` is the capture that the plan is for, if there is one.
+pub(super) fn verdict(
+    decision: &Decision,
+    vm: &VmRecord,
+    entry: Option<&VmEntry>,
+    given: &Circumstances,
+) -> PlanVerdict {
     PlanVerdict {
         verdict: decision.verdict,
         grade: decision.grade,
@@ -32,7 +39,7 @@ pub(super) fn verdict(decision: &Decision, vm: &VmRecord, given: &Circumstances)
         boot: decision.boot,
         boot_grade: decision.boot_grade,
         next: decision.next,
-        next_text: next_text(decision.next, vm, given),
+        next_text: next_text(decision.next, vm, entry, given),
     }
 }
 
@@ -75,9 +82,9 @@ pub(super) fn obstacle_text(obstacle: Obstacle, vm: &VmRecord, target: Option<&H
     }
 }
 
-fn next_text(next: NextStep, vm: &VmRecord, given: &Circumstances) -> String {
+fn next_text(next: NextStep, vm: &VmRecord, entry: Option<&VmEntry>, given: &Circumstances) -> String {
     match next {
-        NextStep::RegisterInPlace => register_in_place(vm, given),
+        NextStep::RegisterInPlace => register_in_place(vm, entry, given),
         NextStep::RecoverDisk => {
             "`lifeboat recover DISK` needs no vault: it says which recovery secret opens the disk, and where one may still be.".to_owned()
         }
@@ -111,8 +118,10 @@ pub(super) fn local_guardians(vm: &VmRecord) -> Vec<String> {
     local.map(|one| vec![one.encryption.sha1.clone(), one.signing.sha1.clone()]).unwrap_or_default()
 }
 
-fn register_in_place(vm: &VmRecord, given: &Circumstances) -> String {
-    let whole = given.survey.iter().flat_map(|survey| &survey.found).find(|one| one.state.is_ok());
+/// For the files that the verdict is about: a whole copy that is older than the capture is none of them.
+fn register_in_place(vm: &VmRecord, entry: Option<&VmEntry>, given: &Circumstances) -> String {
+    let is_original = |one: &&Original| one.state.is_ok() && entry.is_none_or(|entry| one.is_current(entry));
+    let whole = given.survey.iter().flat_map(|survey| &survey.found).find(is_original);
     match whole.and_then(|one| one.configuration.as_deref()) {
         Some(path) => format!(
             "On the host that has them, as administrator: Compare-VM -Path '{0}' -Register, and if nothing stands in the way Import-VM -Path '{0}' -Register.",

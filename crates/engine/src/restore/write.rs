@@ -315,15 +315,12 @@ fn prepare(
             .or_insert_with(|| found.record.objects.iter().map(|object| (object.name, object)).collect());
         let (targets, folders) = (work.targets.len(), work.folders.len());
         let mut of_vm = Vec::new();
-        match prepare_vm(found, vm, &scratch.join(folder), objects, &mut work, &mut of_vm) {
-            Ok(()) => {}
-            Err(error) => {
-                // Nothing of it is written.
-                work.targets.truncate(targets);
-                work.folders.truncate(folders);
-                work.fail([vm].into(), error)?;
-                continue;
-            }
+        if let Err(error) = prepare_vm(found, vm, &scratch.join(folder), objects, &mut work, &mut of_vm) {
+            // Nothing of it is written.
+            work.targets.truncate(targets);
+            work.folders.truncate(folders);
+            work.fail([vm].into(), error)?;
+            continue;
         }
         for (entry, piece) in of_vm {
             let job = jobs.entry((found.record.writer.clone(), entry.name)).or_insert_with(|| Job {
@@ -349,58 +346,53 @@ fn prepare_vm<'a>(
     work: &mut Work,
     pieces: &mut Vec<(&'a ObjectEntry, Piece)>,
 ) -> Result<(), RestoreError> {
-    {
-        let mut tree = Tree::default();
-        let mut made: HashMap<PathBuf, usize> = HashMap::new();
-        for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
-            let temporary = root.join(checked_path(&artefact.path)?);
-            tree.add(&artefact.path)?;
-            let parent = temporary.parent().unwrap_or(root).to_owned();
-            let folder = *made.entry(parent).or_insert_with_key(|parent| {
-                work.folders.push((parent.clone(), AtomicBool::new(false)));
-                work.folders.len() - 1
-            });
-            let mut at = 0u64;
-            for part in &artefact.parts {
-                let damaged = |what: String| VaultError::Damaged {
-                    place: object_path(&found.record.writer, &part.object).to_string(),
-                    what,
-                };
-                let entry = objects.get(&part.object).ok_or_else(|| {
-                    let seq = found.record.seq;
-                    damaged(format!("record {seq} does not name this bundle of {}", artefact.path))
-                })?;
-                if entry.class != artefact.class {
-                    let (have, wanted) = (entry.class, artefact.class);
-                    return Err(
-                        damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into()
-                    );
-                }
-                pieces.push((entry, Piece { part: part.clone(), target: work.targets.len(), at }));
-                at = at.saturating_add(part.size);
+    let mut tree = Tree::default();
+    let mut made: HashMap<PathBuf, usize> = HashMap::new();
+    for artefact in found.entry.artefacts.iter().filter(|artefact| artefact.kind.is_vm_file()) {
+        let temporary = root.join(checked_path(&artefact.path)?);
+        tree.add(&artefact.path)?;
+        let parent = temporary.parent().unwrap_or(root).to_owned();
+        let folder = *made.entry(parent).or_insert_with_key(|parent| {
+            work.folders.push((parent.clone(), AtomicBool::new(false)));
+            work.folders.len() - 1
+        });
+        let mut at = 0u64;
+        for part in &artefact.parts {
+            let damaged = |what: String| VaultError::Damaged {
+                place: object_path(&found.record.writer, &part.object).to_string(),
+                what,
+            };
+            let entry = objects.get(&part.object).ok_or_else(|| {
+                let seq = found.record.seq;
+                damaged(format!("record {seq} does not name this bundle of {}", artefact.path))
+            })?;
+            if entry.class != artefact.class {
+                let (have, wanted) = (entry.class, artefact.class);
+                return Err(
+                    damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into()
+                );
             }
-            // No piece will bring the digest of an empty file.
-            let empty = artefact.parts.is_empty();
-            if at != artefact.size || (empty && artefact.digest != Digest::of(b"")) {
-                return Err(RestoreError::WrongDigest {
-                    path: artefact.path.clone(),
-                    expected: artefact.digest,
-                });
-            }
-            work.targets.push(Target {
-                vm,
-                temporary,
-                path: artefact.path.clone(),
-                size: artefact.size,
-                digest: artefact.digest,
-                parts: artefact.parts.len(),
-                missing: AtomicUsize::new(artefact.parts.len()),
-                folder,
-            });
+            pieces.push((entry, Piece { part: part.clone(), target: work.targets.len(), at }));
+            at = at.saturating_add(part.size);
         }
-        if made.is_empty() {
-            create_folder(root)?;
+        // No piece will bring the digest of an empty file.
+        let empty = artefact.parts.is_empty();
+        if at != artefact.size || (empty && artefact.digest != Digest::of(b"")) {
+            return Err(RestoreError::WrongDigest { path: artefact.path.clone(), expected: artefact.digest });
         }
+        work.targets.push(Target {
+            vm,
+            temporary,
+            path: artefact.path.clone(),
+            size: artefact.size,
+            digest: artefact.digest,
+            parts: artefact.parts.len(),
+            missing: AtomicUsize::new(artefact.parts.len()),
+            folder,
+        });
+    }
+    if made.is_empty() {
+        create_folder(root)?;
     }
     Ok(())
 }

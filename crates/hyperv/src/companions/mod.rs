@@ -1,7 +1,8 @@
 //! Folders with what VMs depend on beside their own files: a `HostSource` that finds companions and no VM.
 //!
 //! `walk`: the files of a folder. `describe`: what one says of itself. `needs`: what it is made from, or leaves out. Each file
-//! is one companion, read whole or not at all: attributes before and after must be equal, or it is torn.
+//! is one companion, read whole or not at all: attributes before and after must be equal, or it is torn. Of a template disk,
+//! which nobody writes to, only the head is read, once.
 //!
 //! Deliberately opens no private key (a host has no password for one), understands no PDK, VSC or HGS export, whose formats
 //! are not published, and keeps no content of a template disk.
@@ -15,12 +16,14 @@ mod walk;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lifeboat_disk::{LocalFiles, ParentSearch, open_disk};
+use lifeboat_disk::{ParentSearch, open_disk};
 use lifeboat_engine::source::{
     CaptureSink, Discovery, FoundVm, HostSource, SinkError, SourceError, VmIdentity,
 };
-use lifeboat_schema::{ArtefactKind, Class, CompanionKind, CompanionRecord, Digest, PART_BYTES, VmRecord};
+use lifeboat_schema::{ArtefactKind, Class, CompanionKind, CompanionRecord, Digest, VmRecord};
 
+use crate::capture_sink::write;
+use crate::directory::disks::RootedFiles;
 use crate::directory::open;
 use crate::disk_head;
 
@@ -161,10 +164,14 @@ impl CompanionSource {
     ) -> Result<CompanionRecord, SourceError> {
         let place = record.place.clone();
         let refused = |what: String| SourceError::Contradiction { place: place.clone(), what };
-        let disk = open_disk(&LocalFiles, location, &ParentSearch::default())
+        // A parent that the disk names elsewhere is nobody's to take here.
+        let roots: Vec<PathBuf> =
+            [&self.options.folder].into_iter().chain(&self.options.ingredients).cloned().collect();
+        let disk = open_disk(&RootedFiles { roots: &roots }, location, &ParentSearch::default())
             .map_err(|error| refused(error.to_string()))?;
         let captured = disk_head::capture(&disk).map_err(|error| refused(error.to_string()))?;
         let mut entry = captured.entry;
+        record.remarks.extend(captured.left_out);
         self.begin(&record, None, sink)?;
         entry.artefact = Some(DISK_HEAD_PATH.to_owned());
         write(sink, DISK_HEAD_PATH, ArtefactKind::DiskHead, Class::DiskHead, &captured.head)?;
@@ -180,21 +187,6 @@ impl CompanionSource {
         record.disk = Some(entry);
         Ok(record)
     }
-}
-
-fn write(
-    sink: &mut dyn CaptureSink,
-    path: &str,
-    kind: ArtefactKind,
-    class: Class,
-    bytes: &[u8],
-) -> Result<(), SinkError> {
-    sink.begin_file(path, kind, class)?;
-    for part in bytes.chunks(PART_BYTES as usize) {
-        sink.part(part)?;
-    }
-    sink.end_file()?;
-    Ok(())
 }
 
 impl HostSource for CompanionSource {

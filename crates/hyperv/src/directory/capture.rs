@@ -21,6 +21,7 @@ use lifeboat_schema::{ArtefactKind, Class, PART_BYTES, VmRecord};
 
 use super::open::{self, Content};
 use super::{DirectorySource, Step, disks};
+use crate::capture_sink::write;
 use crate::describe::{self, CapturedFile};
 use crate::proof;
 
@@ -201,12 +202,7 @@ fn read_once(
 
 fn take_head(sink: &mut dyn CaptureSink, head: &disks::HeadFile) -> Result<(), SinkError> {
     let kind = if head.class == Class::Secret { ArtefactKind::DiskSecret } else { ArtefactKind::DiskHead };
-    sink.begin_file(&head.path, kind, head.class)?;
-    for part in head.bytes.chunks(PART_BYTES as usize) {
-        sink.part(part)?;
-    }
-    sink.end_file()?;
-    Ok(())
+    write(sink, &head.path, kind, head.class, &head.bytes)
 }
 
 /// Opens every file and takes its attributes, all of them older than a tick.

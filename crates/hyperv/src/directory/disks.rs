@@ -357,8 +357,8 @@ fn is_settled(stat: &FileStat) -> bool {
 }
 
 /// Files below the roots.
-struct RootedFiles<'a> {
-    roots: &'a [PathBuf],
+pub(crate) struct RootedFiles<'a> {
+    pub(crate) roots: &'a [PathBuf],
 }
 
 impl RootedFiles<'_> {
