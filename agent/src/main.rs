@@ -148,13 +148,14 @@ fn check(path: &std::path::Path) -> Exit {
     match Config::read(path) {
         Ok(config) => {
             print_line(&format!(
-                "{}: host {} writes as {} into the vault {} at {}; {} source(s)",
+                "{}: host {} writes as {} into the vault {} at {}; {} source(s), {} folder(s) of artefacts; the folders themselves are looked at by a run",
                 path.display(),
                 config.host,
                 config.writer,
                 config.vault,
                 config.store.url,
-                config.sources.len()
+                config.sources.len(),
+                config.artefacts.len()
             ));
             Exit::Done
         }

@@ -3,6 +3,7 @@
 //! `vault.toml` says where the vault is and which one it must be. Identities lie beside it as
 //! `<role>.identity`; who holds only some of them can do only what those open.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lifeboat_schema::{Exit, Finding, OwnerId, PolicyRef, Role, VaultId};
@@ -62,6 +63,20 @@ pub(crate) struct Kit {
     pub(crate) ledgers: Ledgers,
     folder: PathBuf,
     memory: Memory,
+}
+
+impl KitArguments {
+    /// As a person would type them again.
+    pub(crate) fn flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = Vec::new();
+        if self.kit != Path::new(".") {
+            flags.extend(["--kit".into(), (&self.kit).into()]);
+        }
+        for identity in &self.identity {
+            flags.extend(["--identity".into(), identity.into()]);
+        }
+        flags
+    }
 }
 
 /// File in the kit that remembers the newest records seen.

@@ -37,11 +37,15 @@ fn for_posix(word: &[u8]) -> String {
     }
 }
 
-/// In single quotes nothing has a meaning but quotes, of which PowerShell knows five.
 fn for_powershell(text: &str) -> String {
     if is_harmless(text) && !text.contains(',') {
         return text.to_owned();
     }
+    quoted_for_powershell(text)
+}
+
+/// In single quotes nothing has a meaning but quotes, of which PowerShell knows five.
+pub(crate) fn quoted_for_powershell(text: &str) -> String {
     let mut quoted = "'".to_owned();
     for one in crate::output::plain(text).chars() {
         if matches!(one, '\'' | '\u{2018}'..='\u{201b}') {

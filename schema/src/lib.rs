@@ -19,6 +19,7 @@ mod host_version;
 mod id;
 mod plan;
 mod policy;
+mod proof;
 mod record;
 mod recover;
 mod report;
@@ -57,6 +58,7 @@ pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanW
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
+pub use proof::{PROOF_BODY_VERSION, ProofBody, ProofEntry, ProofOutcome};
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,

@@ -114,7 +114,7 @@ pub struct PlannedDisk {
     pub matched_by: Option<DiskMatch>,
     /// How it stands to the snapshot.
     pub fit: DiskFit,
-    /// Why it cannot be read, where it cannot.
+    /// Why it cannot be read, or is not to be attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -235,6 +235,17 @@ pub enum Grade {
     UnknownHere,
 }
 
+impl Grade {
+    /// What people read.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Likely => "likely",
+            Self::UnknownHere => "unknown here",
+        }
+    }
+}
+
 /// One statement of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

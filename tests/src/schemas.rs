@@ -10,8 +10,8 @@ use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
     ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
     EscrowImportReport, EscrowListReport, EscrowRevealReport, ExplainReport, GotArtefact,
-    GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, Record,
-    RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
+    GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, ProofBody,
+    Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
     SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
@@ -23,7 +23,7 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 29] = [
+    let all: [(&'static str, Schema); 30] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
@@ -42,6 +42,7 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("guardian-list-report.json", schema_for!(GuardianListReport)),
         ("init-report.json", schema_for!(InitReport)),
         ("names-body.json", schema_for!(NamesBody)),
+        ("proof-body.json", schema_for!(ProofBody)),
         ("record.json", schema_for!(Record)),
         ("recover-plan.json", schema_for!(RecoverPlan)),
         ("recover-report.json", schema_for!(RecoverReport)),

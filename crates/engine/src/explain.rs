@@ -539,7 +539,9 @@ impl Walk<'_, '_> {
             if self.restores() {
                 let name = &self.facts.vm().name;
                 self.say(Grade::Known, format!("`lifeboat restore {name:?}`: its files as captured {captured}, vTPM state and VM key protector of one copy; the disks come from your disk backup"));
-                if has_vtpm {
+                if has_vtpm && self.is_lost(ArtefactTopic::RecoverySecrets) {
+                    self.say(Grade::Likely, "if the guest's BitLocker was resealed after that, the disk asks for its recovery password, which is among the lost: without another way in its data are gone");
+                } else if has_vtpm {
                     self.say(Grade::Likely, "if the guest's BitLocker was resealed after that, the disk asks once for its recovery password");
                 }
             } else {

@@ -117,6 +117,20 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
+/// PowerShell for the host: a file in place of the encrypted disk.
+fn attach(variable: &str, path: &str) -> String {
+    format!(
+        "# On the host, after reading every line. Not yet run on Windows.\n\
+         $vm = Read-Host 'Name of the VM'\n\
+         {variable} = {}\n\
+         Get-VMHardDiskDrive -VMName $vm | Format-Table ControllerType, ControllerNumber, ControllerLocation, Path\n\
+         # The drive that holds the encrypted disk, from the list above:\n\
+         # Set-VMHardDiskDrive -VMName $vm -ControllerType SCSI -ControllerNumber 0 -ControllerLocation 0 -Path {variable}\n\
+         # Start-VM -Name $vm\n",
+        quoted(path)
+    )
+}
+
 fn boot_plain(path: &str, has_tpm: bool, still_encrypted: usize) -> NextSteps {
     let plain = what_is_plain(still_encrypted);
     let start = match still_encrypted {
@@ -136,20 +150,13 @@ fn boot_plain(path: &str, has_tpm: bool, still_encrypted: usize) -> NextSteps {
     }
     steps.push(guard_plain());
     let powershell = format!(
-        "# On the host, after reading every line. Not yet run on Windows.\n\
-         $vm = Read-Host 'Name of the VM'\n\
-         $new = {}\n\
-         Get-VMHardDiskDrive -VMName $vm | Format-Table ControllerType, ControllerNumber, ControllerLocation, Path\n\
-         # The drive that holds the encrypted disk, from the list above:\n\
-         # Set-VMHardDiskDrive -VMName $vm -ControllerType SCSI -ControllerNumber 0 -ControllerLocation 0 -Path $new\n\
-         # Start-VM -Name $vm\n\
-         \n\
+        "{}\n\
          # In the guest, elevated:\n\
          # manage-bde -protectors -add C: -recoverypassword\n\
          {}# manage-bde -on C: -used\n\
          # manage-bde -protectors -get C:\n\
          # manage-bde -protectors -adbackup C: -id '{{ID of the new recovery password}}'\n",
-        quoted(path),
+        attach("$new", path),
         if has_tpm { "# manage-bde -protectors -add C: -tpm\n" } else { "" },
     );
     NextSteps { steps, powershell: Some(powershell) }
@@ -180,16 +187,7 @@ fn boot_suspended(
     }
     steps.push("Who copied the overlay while it was open opens every later state of this volume: resuming changes the BitLocker protectors, not the volume key. If that may have happened, decrypt the volume in the guest and encrypt it anew.".to_owned());
     steps.push("The same without an overlay, on a Windows machine that the owner trusts: attach a copy of the disk there, then manage-bde -unlock X: -recoverypassword (the 48 digits), manage-bde -protectors -disable X: -rebootcount 1, and detach it.".to_owned());
-    let mut script = format!(
-        "# On the host, after reading every line. Not yet run on Windows.\n\
-         $vm = Read-Host 'Name of the VM'\n\
-         $overlay = {}\n\
-         Get-VMHardDiskDrive -VMName $vm | Format-Table ControllerType, ControllerNumber, ControllerLocation, Path\n\
-         # The drive that holds the encrypted disk, from the list above:\n\
-         # Set-VMHardDiskDrive -VMName $vm -ControllerType SCSI -ControllerNumber 0 -ControllerLocation 0 -Path $overlay\n\
-         # Start-VM -Name $vm\n\n",
-        quoted(path)
-    );
+    let mut script = attach("$overlay", path) + "\n";
     script.push_str(&reseal_script(metadata, used, has_tpm));
     if let Some(parent) = parent {
         script.push_str(&format!(

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
     ArtefactEntry, ArtefactKind, BodyHead, Content, Digest, EscrowBody, EscrowEntry, Finding, Kind,
-    NamesBody, ObjectEntry, OwnerId, Record, RevealBody, Role, Severity, SnapshotBody, VmEntry, WriterId,
+    NamesBody, ObjectEntry, OwnerId, ProofBody, Record, RevealBody, Role, Severity, SnapshotBody, VmEntry,
+    WriterId,
 };
 
 use crate::fetch::{self, MAX_OBJECT_IN_MEMORY_BYTES, member};
@@ -624,6 +625,7 @@ fn check_body(
             outcome.artefacts = body.entries.into_iter().map(stated).collect();
             body.head
         }
+        Kind::Proof => fetch::parse_body::<ProofBody>(record, entry, plaintext).map_err(text)?.head,
         Kind::Reveal => fetch::parse_body::<RevealBody>(record, entry, plaintext).map_err(text)?.head,
         Kind::Policy => fetch::parse_body::<NamesBody>(record, entry, plaintext).map_err(text)?.head,
         // Kinds whose bodies this version neither writes nor reads: the head is what can be compared.

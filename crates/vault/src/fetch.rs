@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use lifeboat_schema::{
     BODY_VERSION, BodyHead, Content, Digest, ESCROW_BODY_VERSION, EscrowBody, NamesBody, ObjectEntry,
-    PartEntry, Record, RevealBody, SnapshotBody, WriterId,
+    PROOF_BODY_VERSION, PartEntry, ProofBody, Record, RevealBody, SnapshotBody, WriterId,
 };
 use serde::de::DeserializeOwned;
 
@@ -193,6 +193,14 @@ impl Body for SnapshotBody {
 
 impl Body for EscrowBody {
     const VERSION: u32 = ESCROW_BODY_VERSION;
+
+    fn head(&self) -> &BodyHead {
+        &self.head
+    }
+}
+
+impl Body for ProofBody {
+    const VERSION: u32 = PROOF_BODY_VERSION;
 
     fn head(&self) -> &BodyHead {
         &self.head

@@ -5,7 +5,7 @@ use lifeboat_engine::companions::newest_of_each;
 use lifeboat_engine::explain::Facts;
 use lifeboat_engine::inventory::{Inventory, choose, matches};
 use lifeboat_schema::{
-    ArtefactTopic, Exit, ExplainReport, ExplainedArtefact, Grade, Holding, Outcome, Recreatable, Role, WhatIf,
+    ArtefactTopic, Exit, ExplainReport, ExplainedArtefact, Holding, Outcome, Recreatable, Role, WhatIf,
 };
 
 use super::Context;
@@ -134,16 +134,8 @@ fn print_what_if(what_if: &WhatIf) {
         Outcome::NoKnownWay => "NOTHING that is known here brings it back",
     };
     output::line(format!("Lost: {}", lost.join(", ")));
-    output::line(format!("Then: {outcome} ({})", grade(what_if.grade)));
+    output::line(format!("Then: {outcome} ({})", what_if.grade.word()));
     for step in &what_if.steps {
-        output::line(format!("  {}: {}", grade(step.grade), output::plain(&step.text)));
-    }
-}
-
-fn grade(grade: Grade) -> &'static str {
-    match grade {
-        Grade::Known => "known",
-        Grade::Likely => "likely",
-        Grade::UnknownHere => "unknown here",
+        output::line(format!("  {}: {}", step.grade.word(), output::plain(&step.text)));
     }
 }

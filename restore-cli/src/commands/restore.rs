@@ -10,7 +10,7 @@ use lifeboat_engine::restore::{
     restore, vms_of_disks,
 };
 use lifeboat_schema::{
-    Exit, Finding, Grade, PlanVerdict, RestorePlan, RestoreReport, Role, Severity, Time, Verdict,
+    Exit, Finding, PlanVerdict, RestorePlan, RestoreReport, Role, Severity, Time, Verdict,
 };
 
 use self::given::Given;
@@ -106,8 +106,10 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         && arguments.is_free()
         && !plan(newest, because, &given).verdict.obstacles.is_empty()
     {
-        let all = inventory.all().await?;
+        let mut all = inventory.all().await?;
         findings.append(&mut inventory.findings);
+        // Another VM of that name, long gone, is not meant.
+        all.retain(|one| one.entry.vm.vm_id == newest.entry.vm.vm_id);
         chosen = select(arguments, all, at, &mut given).map_err(|error| perhaps_damaged(error, &findings))?;
     }
     kit.remember();
@@ -280,14 +282,14 @@ fn print_plan(plan: &RestorePlan) {
     let snapshot = &plan.snapshot;
     output::line(format!("Plan for {} ({})", output::plain(&plan.vm.name), plan.vm.vm_id));
     for need in &plan.identities {
-        let here = if need.here { "here" } else { "not given" };
+        let here = if need.here { "here" } else { "not looked for" };
         output::line(format!("  identity: {} ({here}): {}", need.role, need.what_for));
     }
     for first in &plan.first {
         output::line(format!("  first: {}", output::plain(first)));
     }
     let verdict = &plan.verdict;
-    output::line(format!("  verdict ({}): {}", graded(verdict.grade), output::plain(&verdict.text)));
+    output::line(format!("  verdict ({}): {}", verdict.grade.word(), output::plain(&verdict.text)));
     for obstacle in &verdict.obstacles {
         output::line(format!("  in the way: {}", output::plain(obstacle)));
     }
@@ -303,24 +305,16 @@ fn print_plan(plan: &RestorePlan) {
         output::line(format!("  file: {} ({})", output::plain(&file.path), output::bytes(file.size)));
     }
     for statement in &plan.statements {
-        output::line(format!("  {}: {}", graded(statement.grade), output::plain(&statement.text)));
+        output::line(format!("  {}: {}", statement.grade.word(), output::plain(&statement.text)));
     }
     for way in &plan.ways {
-        output::line(format!("  way ({}): {}", graded(way.grade), output::plain(&way.title)));
+        output::line(format!("  way ({}): {}", way.grade.word(), output::plain(&way.title)));
         for (number, step) in (1..).zip(&way.steps) {
             output::line(format!("    {number}. {}", output::plain(step)));
         }
     }
     for needed in &plan.needed_from_elsewhere {
         output::line(format!("  from elsewhere: {}", output::plain(needed)));
-    }
-}
-
-fn graded(grade: Grade) -> &'static str {
-    match grade {
-        Grade::Known => "known",
-        Grade::Likely => "likely",
-        Grade::UnknownHere => "unknown here",
     }
 }
 

@@ -97,8 +97,13 @@ fn state(vm: &VmSummary) -> String {
         Pairing::Torn => "VM KEY PROTECTOR TORN",
         Pairing::Opens => "with its VM key protector, which opens",
     };
-    match vm.newest.carried {
-        Some(_) => format!("{pairing}, carried forward"),
-        None => pairing.to_owned(),
+    // With --all the capture itself is found too, and its host's newest record only carries it.
+    let is_carried = |carried: &lifeboat_schema::SnapshotSummary| {
+        carried.writer == vm.newest.writer && carried.captured == vm.newest.captured
+    };
+    if vm.newest.carried.is_some() || vm.carried.as_ref().is_some_and(is_carried) {
+        format!("{pairing}, carried forward")
+    } else {
+        pairing.to_owned()
     }
 }

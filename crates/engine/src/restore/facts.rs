@@ -4,9 +4,9 @@
 //! Names are for people. Deliberately reads no file: whoever calls has read them.
 
 use lifeboat_schema::{
-    Addressees, ArtefactEntry, ArtefactKind, BitLockerInfo, Digest, DiskEntry, DiskFit, DiskHeadEntry,
-    DiskMatch, EncryptionKind, GuardianEntry, HostVersion, Pairing, PlannedDisk, ProtectorKind, StateValue,
-    Time, VmEntry, VmRecord, VolumeHeadEntry, VtpmSight,
+    Addressees, ArtefactEntry, ArtefactKind, BitLockerInfo, Digest, DiskEntry, DiskFileEntry, DiskFit,
+    DiskHeadEntry, DiskMatch, EncryptionKind, GuardianEntry, HostVersion, Pairing, PlannedDisk,
+    ProtectorKind, StateValue, Time, VmEntry, VmRecord, VolumeHeadEntry, VtpmSight,
 };
 
 use super::decide::{Capture, Disks, Facts, Key, Originals, Version};
@@ -223,10 +223,15 @@ pub(crate) fn planned_disks(vm: &VmRecord, given: &[GivenDisk]) -> Vec<PlannedDi
                 (planned.fit, planned.problem) = (DiskFit::Unreadable, Some(problem.clone()));
             }
             Ok(head) => {
-                if let Some((disk, by)) = find_disk(&vm.disks, head) {
-                    planned.is_disk = Some(disk.path.clone());
+                if let Some((disk, kept, by)) = find_disk(&vm.disks, head) {
                     planned.matched_by = Some(by);
-                    planned.fit = disk.head.as_ref().map_or(DiskFit::NotOfThisVm, |kept| fit(kept, head));
+                    match lies_below(kept, head) {
+                        Some(below) => planned.problem = Some(format!("{below} ({})", disk.path)),
+                        None => {
+                            planned.is_disk = Some(disk.path.clone());
+                            planned.fit = fit(kept, head);
+                        }
+                    }
                 }
             }
         }
@@ -236,9 +241,30 @@ pub(crate) fn planned_disks(vm: &VmRecord, given: &[GivenDisk]) -> Vec<PlannedDi
 }
 
 /// The disk of a VM that a head is of; the surest identity first.
-fn find_disk<'a>(disks: &'a [DiskEntry], head: &DiskHeadEntry) -> Option<(&'a DiskEntry, DiskMatch)> {
-    let best = |disk: &'a DiskEntry| Some((disk, matched_by(disk.head.as_ref()?, head)?));
-    disks.iter().filter_map(best).min_by_key(|(_, by)| *by)
+fn find_disk<'a>(
+    disks: &'a [DiskEntry],
+    head: &DiskHeadEntry,
+) -> Option<(&'a DiskEntry, &'a DiskHeadEntry, DiskMatch)> {
+    let best = |disk: &'a DiskEntry| {
+        let kept = disk.head.as_ref()?;
+        Some((disk, kept, matched_by(kept, head)?))
+    };
+    disks.iter().filter_map(best).min_by_key(|(_, _, by)| *by)
+}
+
+/// Why a disk of the same identity is perhaps only what lay below the VM's disk: all files of a chain have one
+/// identity, and a parent lacks everything since its checkpoint.
+fn lies_below(kept: &DiskHeadEntry, head: &DiskHeadEntry) -> Option<&'static str> {
+    let id = |file: &DiskFileEntry| file.data_write_guid.clone();
+    let newest = head.chain.first().and_then(id);
+    if newest.is_some() && kept.chain.iter().skip(1).any(|file| id(file) == newest) {
+        return Some(
+            "it is a parent of the VM's disk, below a checkpoint, and lacks all that was written since",
+        );
+    }
+    (head.chain.len() < kept.chain.len()).then_some(
+        "the VM's disk had checkpoints below it, and this has fewer files: it is perhaps only a parent, which lacks all that was written since; of a chain give the youngest file (AVHDX) with its parents beside it",
+    )
 }
 
 /// By what two heads are of one disk.

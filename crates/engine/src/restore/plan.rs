@@ -230,6 +230,9 @@ fn of_disk(disk: &PlannedDisk) -> (Grade, String) {
             Grade::Known,
             format!("{is}; its BitLocker metadata has no TPM protector in common with the snapshot's."),
         ),
+        (DiskFit::NotOfThisVm, Some(problem)) => {
+            (Grade::Likely, format!("{is} is not to be attached as it is: {problem}."))
+        }
         (DiskFit::NotOfThisVm, _) if disk.is_disk.is_some() => {
             (Grade::UnknownHere, format!("{is}; what the snapshot keeps of it does not tell how it fits."))
         }

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use lifeboat_schema::{ArtefactKind, Grade, RestorePlan, Verdict};
+use lifeboat_schema::{ArtefactKind, RestorePlan, Verdict};
 
 /// A PowerShell literal of ASCII alone, of which nothing but the text can come.
 ///
@@ -312,19 +312,11 @@ fn write_origin(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
     )?;
     writeln!(out, "This snapshot was chosen because {}.\n", line(&plan.chosen_because))?;
     let verdict = &plan.verdict;
-    writeln!(out, "**{}** ({})", line(&verdict.text), graded(verdict.grade))?;
+    writeln!(out, "**{}** ({})", line(&verdict.text), verdict.grade.word())?;
     for obstacle in &verdict.obstacles {
         writeln!(out, "- in the way: {}", line(obstacle))?;
     }
     writeln!(out, "\nNext: {}\n", line(&verdict.next_text))
-}
-
-fn graded(grade: Grade) -> &'static str {
-    match grade {
-        Grade::Known => "known",
-        Grade::Likely => "likely",
-        Grade::UnknownHere => "unknown here",
-    }
 }
 
 fn write_ways(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
@@ -340,7 +332,7 @@ fn write_ways(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
         "\nNo guardian of the target opens the VM key protector; {why}, in one of these ways. None was tried on Hyper-V."
     )?;
     for way in &plan.ways {
-        writeln!(out, "\n**{}** ({})\n", line(&way.title), graded(way.grade))?;
+        writeln!(out, "\n**{}** ({})\n", line(&way.title), way.grade.word())?;
         for (number, step) in (1..).zip(&way.steps) {
             writeln!(out, "{number}. {}", line(step))?;
         }
@@ -387,14 +379,14 @@ fn write_registering(
 fn write_statements(out: &mut impl Write, plan: &RestorePlan) -> io::Result<()> {
     plan.statements
         .iter()
-        .try_for_each(|statement| writeln!(out, "- ({}) {}", graded(statement.grade), line(&statement.text)))
+        .try_for_each(|statement| writeln!(out, "- ({}) {}", statement.grade.word(), line(&statement.text)))
 }
 
 fn write_prompted(out: &mut impl Write, heading: &str) -> io::Result<()> {
     writeln!(out, "\n## {heading}\n")?;
     writeln!(
         out,
-        "Note the protector id on the screen and look for it in AD DS, Entra ID or wherever recovery passwords are kept. After it boots, in the guest: suspend and resume BitLocker once, so that it is sealed to this vTPM."
+        "Note the protector id on the screen and look for it in the vault (`lifeboat escrow reveal ID --reason TEXT`), AD DS, Entra ID or wherever recovery passwords are kept. After it boots, in the guest: suspend and resume BitLocker once, so that it is sealed to this vTPM."
     )
 }
 

@@ -239,7 +239,7 @@ pub(super) fn of_key(
                 local_guardians(vm).join(" and "),
                 match facts::owner_at_hand(addressees, &given.owner_keys) {
                     Some(_) => " They are at hand, as you say.",
-                    None => " Where they are is not known here; without them the vTPM does not open.",
+                    None => " Where they are is not known here (`lifeboat artefacts list` tells what the vault has); without them the vTPM does not open.",
                 }
             ),
         ),

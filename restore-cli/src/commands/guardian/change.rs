@@ -12,8 +12,10 @@ use lifeboat_schema::{Digest, Exit, GuardianChangeReport};
 
 use super::super::{Context, write_private};
 use super::keys::{owner_keys, read};
+use crate::commands::is_there;
 use crate::error::CliError;
 use crate::output;
+use crate::shell;
 
 /// Adds a guardian to a VM key protector. EXPERIMENTAL: what it writes was never shown to Windows.
 ///
@@ -102,10 +104,7 @@ fn open(context: &Context, change: &Change, cmdlet: &str) -> Result<Opened, CliE
         )));
     }
     if change.out.symlink_metadata().is_ok() {
-        return Err(CliError::usage(format!(
-            "{} is there already, and nothing is overwritten; name another file with --out",
-            change.out.display()
-        )));
+        return Err(is_there(&change.out));
     }
     let place = change.key_protector.display();
     let protector = match GuardianFile::read(&read(&change.key_protector)?) {
@@ -189,11 +188,10 @@ fn finish(
 }
 
 fn next_steps(out: &Path) -> Vec<String> {
-    // A quote inside a quoted PowerShell string is written twice.
-    let path = out.display().to_string().replace('\'', "''");
+    let path = shell::quoted_for_powershell(&out.display().to_string());
     vec![
         "turn the VM off, and keep the VM key protector that it has".to_owned(),
-        format!("Set-VMKeyProtector -VMName NAME -KeyProtector ([IO.File]::ReadAllBytes('{path}'))"),
+        format!("Set-VMKeyProtector -VMName NAME -KeyProtector ([IO.File]::ReadAllBytes({path}))"),
         "start it; if it does not start: Set-VMKeyProtector -VMName NAME -RestoreLastKnownGoodKeyProtector, or the kept one"
             .to_owned(),
         "never make a new VM key protector for it (New-HgsKeyProtector): that loses its vTPM".to_owned(),

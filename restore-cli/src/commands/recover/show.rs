@@ -4,7 +4,7 @@ use lifeboat_disk::ImageFile;
 use lifeboat_fve::Witness;
 use lifeboat_recover::{KeyProof, LockedVolume, OpenedDisk, SourceDisk};
 use lifeboat_schema::{
-    EncryptionKind, Grade, ProofLevel, RecoverPlan, RecoverReport, RecoveredVolume, WayKind, WayStanding,
+    EncryptionKind, ProofLevel, RecoverPlan, RecoverReport, RecoveredVolume, WayKind, WayStanding,
 };
 
 use crate::commands::disk::{print_bitlocker, protector_name};
@@ -59,12 +59,7 @@ pub(super) fn plan(plan: &RecoverPlan) {
                 }
             }
             for statement in &volume.statements {
-                let grade = match statement.grade {
-                    Grade::Known => "known",
-                    Grade::Likely => "likely",
-                    Grade::UnknownHere => "unknown here",
-                };
-                output::line(format!("    {grade}: {}", output::plain(&statement.text)));
+                output::line(format!("    {}: {}", statement.grade.word(), output::plain(&statement.text)));
             }
         }
     }

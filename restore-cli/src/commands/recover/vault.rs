@@ -219,9 +219,11 @@ impl FromVault {
                     }
                     "restoring the VM with its vTPM (`lifeboat restore`) is the better way where the disk is whole: then it opens by itself"
                 }
-                None => "no vTPM state is held: a recovery secret must do",
+                None => {
+                    "no vTPM state is held: a recovery secret must do (`lifeboat escrow list` tells which the vault has)"
+                }
             };
-            what.push_str("; recovery secrets are not kept in a vault yet");
+            what.push_str("; its recovery secrets are not asked here: `lifeboat escrow list` and `escrow reveal` have them");
             self.findings.push(Finding::new(Severity::Note, "vm-in-vault", at, what, advice));
         }
     }

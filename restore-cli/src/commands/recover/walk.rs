@@ -13,6 +13,7 @@ use lifeboat_schema::Exit;
 use super::keys::{self, Keys, ask, yes};
 use super::{Recover, Work, act, show, write_card};
 use crate::error::CliError;
+use crate::kit::KitArguments;
 use crate::{output, shell};
 
 pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError> {
@@ -48,7 +49,7 @@ pub(super) fn run(work: &Work<'_>, arguments: &Recover) -> Result<Exit, CliError
             _ => continue,
         };
         let Some(step) = step else { continue };
-        output::note(format!("The same without questions: {}", command(&step)));
+        output::note(format!("The same without questions: {}", command(&step, &work.context.kit)));
         match act::act(work, &step, &[index], &opened) {
             Ok(exit) if step.suspend_overlay.is_some() => return Ok(exit),
             Ok(exit) if step.to.is_some() && step.extract.is_none() => return Ok(exit),
@@ -72,7 +73,10 @@ impl Walk<'_, '_> {
     /// Says how to take it up again.
     fn leave(&self) -> Exit {
         output::note("");
-        output::note(format!("Left; nothing is lost. To take it up again: {}", command(&self.typed)));
+        output::note(format!(
+            "Left; nothing is lost. To take it up again: {}",
+            command(&self.typed, &self.work.context.kit)
+        ));
         Exit::Done
     }
 
@@ -270,7 +274,7 @@ fn confirmed(step: Recover, what: &str) -> Option<Recover> {
 }
 
 /// The command that does the same.
-fn command(arguments: &Recover) -> String {
+fn command(arguments: &Recover, kit: &KitArguments) -> String {
     let mut words: Vec<OsString> = vec!["lifeboat".into(), "recover".into()];
     // A name that begins with a dash would be taken for a flag.
     words.extend(arguments.disks.iter().map(|path| match path.as_os_str().as_encoded_bytes() {
@@ -301,6 +305,7 @@ fn command(arguments: &Recover) -> String {
     ] {
         words.extend(is_set.then(|| name.into()));
     }
+    words.extend(kit.flags());
     words.extend(arguments.keys.flags());
     words.extend(arguments.parents.flags());
     shell::command(words.iter().map(OsString::as_os_str))

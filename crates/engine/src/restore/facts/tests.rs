@@ -44,6 +44,35 @@ fn a_disk_is_recognised_by_its_surest_identity_and_told_by_its_metadata() {
 }
 
 #[test]
+fn a_parent_below_a_checkpoint_is_not_taken_for_the_disk() {
+    let file = |name: &str| DiskFileEntry {
+        name: name.to_owned(),
+        data_write_guid: Some(format!("data of {name}")),
+        vhd_id: None,
+    };
+    let mut kept = head("a", "one", "tpm-1", 100);
+    kept.chain = vec![file("checkpoint.avhdx"), file("os.vhdx")];
+    let vm = shielded(1_000, kept.clone()).entry.vm.clone();
+    let plan_of = |chain: Vec<DiskFileEntry>| {
+        let mut now = kept.clone();
+        now.chain = chain;
+        planned_disks(&vm, &given(&[now])).remove(0)
+    };
+    let whole = plan_of(vec![file("checkpoint.avhdx"), file("os.vhdx")]);
+    assert_eq!((whole.is_disk.as_deref(), whole.fit), (Some(DISK), DiskFit::SameGeneration));
+    // The guest has written since, or the chain was copied as one more file.
+    let later = plan_of(vec![file("later.avhdx"), file("checkpoint.avhdx"), file("os.vhdx")]);
+    assert_eq!(later.is_disk.as_deref(), Some(DISK));
+    for (chain, why) in
+        [(vec![file("os.vhdx")], "is a parent"), (vec![file("merged.vhdx")], "perhaps only a parent")]
+    {
+        let below = plan_of(chain);
+        assert_eq!((below.is_disk, below.fit), (None, DiskFit::NotOfThisVm));
+        assert!(below.problem.expect("it says why").contains(why));
+    }
+}
+
+#[test]
 fn the_worst_disk_of_the_vm_counts_and_a_stranger_does_not() {
     let kept = head("a", "one", "tpm-1", 100);
     let found = shielded(1_000, kept.clone());
