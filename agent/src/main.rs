@@ -8,10 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lifeboat_agent::doctor::{self, DoctorWorld};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
 use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
-use lifeboat_schema::{CarriedWhy, CompanionCounts, ErrorReport, Exit, RunReport, Time};
+use lifeboat_schema::{
+    CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, Exit, RunReport, Time,
+};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
 #[derive(Parser)]
@@ -28,6 +31,18 @@ enum Command {
         /// Run once and end. Schedules are not part of this version: call it from a timer.
         #[arg(long, required = true)]
         once: bool,
+        /// The agent's configuration.
+        #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
+        config: PathBuf,
+        /// Answer in JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Looks at everything that a run needs, and at what the store lets these credentials do.
+    ///
+    /// Writes small objects under this host's own prefix and tries to replace and delete them; nothing else is touched.
+    /// Exit codes: 0 all works; 3 works, with findings; 1, 2, 4 or 5 what runs would end with.
+    Doctor {
         /// The agent's configuration.
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
         config: PathBuf,
@@ -62,6 +77,7 @@ fn main() -> ExitCode {
         .init();
     let exit = match arguments.command {
         Command::Run { once: _, config, json } => run(&config, json),
+        Command::Doctor { config, json } => examine(&config, json),
         Command::Config { command: ConfigCommand::Check { config } } => check(&config),
     };
     ExitCode::from(exit.code())
@@ -103,6 +119,59 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
             exit
         }
     }
+}
+
+fn examine(path: &std::path::Path, json: bool) -> Exit {
+    let examined = Config::read(path).map_err(|error| error.to_string()).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let world = DoctorWorld {
+            environment: &|name| std::env::var(name).ok(),
+            now: now(),
+            random: &|| {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).ok().map(|()| bytes)
+            },
+        };
+        let report = runtime.map_err(|error| error.to_string())?.block_on(doctor::examine(&config, &world));
+        // Metrics read it; a first look before the first run has nowhere to keep it.
+        if config.state_folder.is_dir()
+            && let Err(error) = doctor::keep(&config, &report)
+        {
+            tracing::warn!(%error, "the report could not be kept for the metrics");
+        }
+        Ok(report)
+    });
+    match examined {
+        Ok(report) if json => {
+            print_json(&report);
+            report.exit()
+        }
+        Ok(report) => {
+            print_examined(&report);
+            report.exit()
+        }
+        Err(error) => {
+            print_error(&error, Exit::Usage, json);
+            Exit::Usage
+        }
+    }
+}
+
+fn print_examined(report: &DoctorReport) {
+    for check in &report.checks {
+        let mark = match check.outcome {
+            CheckOutcome::Works => "works",
+            CheckOutcome::Note => "note",
+            CheckOutcome::Finding => "FINDING",
+            CheckOutcome::Fails => "FAILS",
+            CheckOutcome::Skipped => "skipped",
+        };
+        print_line(&format!("{mark:8} {}: {}", check.check, check.what));
+        if let Some(next) = &check.next {
+            print_line(&format!("         next: {next}"));
+        }
+    }
+    print_line(&format!("Protection against these credentials: {}.", report.protection.word()));
 }
 
 /// A bar over VMs on a terminal, and nothing elsewhere.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
+    ArtefactsReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, ErrorReport, EscrowBody,
     EscrowImportReport, EscrowListReport, EscrowRevealReport, ExplainReport, GotArtefact,
     GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, ProofBody,
     Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
@@ -23,11 +23,12 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 30] = [
+    let all: [(&'static str, Schema); 31] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
+        ("doctor-report.json", schema_for!(DoctorReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
         ("escrow-body.json", schema_for!(EscrowBody)),
