@@ -215,8 +215,9 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let mut failed = plan.failed;
     for failure in outcome.failed {
         match failure.held {
-            Some(held) if plan::is_intact(&held, &intact) => {
+            Some(mut held) if plan::is_intact(&held, &intact) => {
                 let since = held.carried_since.unwrap_or(held.captured);
+                held.carried_since = Some(since);
                 carried.push((carried_vm(&held, since, CarriedWhy::Failed, Some(failure.error)), held));
             }
             _ => failed.push(FailedVm {

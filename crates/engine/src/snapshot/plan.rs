@@ -194,12 +194,13 @@ pub(super) fn make(
             }
         }
     }
-    for (key, vm) in held {
+    for (key, mut vm) in held {
         if !is_intact(&vm, intact) {
             plan.dropped.push(format!("{} ({})", vm.name, vm.vm_id));
             plan.gone.push(key);
         } else if let Some(error) = silent.get(&vm.source) {
             let since = vm.carried_since.unwrap_or(vm.captured);
+            vm.carried_since = Some(since);
             plan.carried.push((carried_vm(&vm, since, CarriedWhy::Failed, Some(error.clone())), vm));
         } else {
             plan.vanished.push(vm);
@@ -216,7 +217,7 @@ impl Plan {
         if self.dark.is_empty() {
             return;
         }
-        for vm in std::mem::take(&mut self.vanished) {
+        for mut vm in std::mem::take(&mut self.vanished) {
             let home = place_of(&vm);
             let hides = |dark: &&Dark| {
                 let (home, place) = (Path::new(home.as_deref().unwrap_or_default()), Path::new(&dark.place));
@@ -228,6 +229,7 @@ impl Plan {
                 Some(dark) => {
                     let since = vm.carried_since.unwrap_or(vm.captured);
                     let note = carried_vm(&vm, since, CarriedWhy::Failed, Some(dark.error.clone()));
+                    vm.carried_since = Some(since);
                     self.carried.push((note, vm));
                 }
                 None => self.vanished.push(vm),
