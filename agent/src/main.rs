@@ -1,12 +1,14 @@
 //! `lifeboat-agent`: the service for hosts.
 
+mod manage;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lifeboat_agent::doctor::{self, DoctorWorld};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
@@ -50,6 +52,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Installs the agent as a service of systemd, or takes it away.
+    #[command(subcommand)]
+    Service(manage::Service),
+    /// Writes completions for a shell to standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages into a folder.
+    Man {
+        /// The folder; made if it is not there.
+        folder: PathBuf,
+    },
     /// Works with the configuration.
     Config {
         #[command(subcommand)]
@@ -78,6 +93,17 @@ fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run { once: _, config, json } => run(&config, json),
         Command::Doctor { config, json } => examine(&config, json),
+        Command::Service(command) => manage::run(&command),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "lifeboat-agent",
+                &mut std::io::stdout(),
+            );
+            Exit::Done
+        }
+        Command::Man { folder } => manage::man(Arguments::command(), &folder),
         Command::Config { command: ConfigCommand::Check { config } } => check(&config),
     };
     ExitCode::from(exit.code())

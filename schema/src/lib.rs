@@ -67,9 +67,10 @@ pub use recover::{
     RecoverWay, RecoveredVolume, SuspendedOverlay, VolumeEntry, WayKind, WayStanding, WrittenOutput,
 };
 pub use report::{
-    ArtefactsReport, CheckSummary, CompanionCounts, CompanionSummary, EnrollReport, ErrorReport, GotArtefact,
-    Grade, IdentityNeed, InitReport, KeptFile, PlannedFile, RestorePlan, RestoreReport, RestoredVm,
-    RunReport, SnapshotSummary, SnapshotsReport, Statement, VmSummary, VmsReport,
+    ArtefactsReport, CheckSummary, CompanionCounts, CompanionSummary, EnrollReport, EnrolledReport,
+    ErrorReport, GotArtefact, Grade, HostChangeReport, IdentityNeed, InitReport, KeptFile, PlannedFile,
+    RestorePlan, RestoreReport, RestoredVm, RunReport, SnapshotSummary, SnapshotsReport, Statement,
+    VmSummary, VmsReport,
 };
 pub use time::{BadTime, Time};
 pub use vm::{

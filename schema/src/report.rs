@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtefactKind, CarriedVm, CarriedWhy, Class, CompanionRecord, Digest, FailedVm, Finding, PlanVerdict,
+    ArtefactKind, CarriedVm, CarriedWhy, Class, CompanionRecord, Cut, Digest, FailedVm, Finding, PlanVerdict,
     PlanWay, PlannedDisk, PolicyRef, Role, Severity, Time, VaultId, VmName, VmRecord, WriterId,
 };
 
@@ -52,6 +52,34 @@ pub struct EnrollReport {
     pub policy: PolicyRef,
     /// Folder to carry to the host.
     pub folder: String,
+}
+
+/// `lifeboat host enroll --json` for several hosts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolledReport {
+    /// The hosts, as they were named.
+    pub hosts: Vec<EnrollReport>,
+}
+
+/// `lifeboat host rekey --json` and `lifeboat host retire --json`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostChangeReport {
+    /// The vault.
+    pub vault: VaultId,
+    /// The host's writer id.
+    pub writer: WriterId,
+    /// Its name, where an identity at hand tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The new policy.
+    pub policy: PolicyRef,
+    /// The last record that counts under the terms before.
+    pub cut: Cut,
+    /// Folder with the new key, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
 }
 
 /// `lifeboat-agent run --once --json`.

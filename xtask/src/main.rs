@@ -33,6 +33,8 @@ usage: cargo xtask COMMAND
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md
+  bench fleet [--agents 100] [--vms 50] [--rounds 3] [--store URL] [--rgw-socket PATH] [--dir DIR] [--programs DIR] [--no-write]
+                                    many agents at once into one store; writes docs/benchmarks.md
 ";
 
 /// What a command says when it did not succeed: what, why, what to do.

@@ -5,6 +5,7 @@
 //! files), reads no environment, and knows nothing of what a run does with it.
 
 mod importer;
+mod watching;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use importer::{EntraConfig, ImporterConfig, LdapConfig};
+pub use watching::{
+    DigestInterval, LogConfig, LogFormat, MailConfig, MailTls, MetricsConfig, NotifyConfig, WebhookConfig,
+};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +100,15 @@ pub struct Config {
     /// Folders with what VMs depend on beside their own files.
     #[serde(default, rename = "artefact", skip_serializing_if = "Vec::is_empty")]
     pub artefacts: Vec<ArtefactConfig>,
+    /// `/metrics`, `/healthz` and `/readyz`.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
+    /// The log.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// Whom the agent tells of trouble, and that it is over.
+    #[serde(default)]
+    pub notify: NotifyConfig,
 }
 
 /// Where the vault is.
@@ -208,6 +221,7 @@ impl Config {
             artefact.folder = folder.join(&artefact.folder);
             artefact.ingredients = artefact.ingredients.take().map(|path| folder.join(path));
         }
+        watching::resolve(folder, &mut config.metrics, &mut config.notify);
         Ok(config)
     }
 
@@ -224,6 +238,9 @@ impl Config {
         }
         if !(1..=32).contains(&self.snapshot.uploads) {
             return Err(bad("snapshot.uploads", "must be 1 to 32"));
+        }
+        if let Some((key, why)) = watching::out_of_range(&self.metrics, &self.notify) {
+            return Err(bad(key, why));
         }
         if self.sources.is_empty() {
             return Err(bad("source", "is missing: add at least one [[source]] with its roots"));
@@ -314,6 +331,34 @@ mod tests {
         ] {
             let error = read(&(minimal() + &folder.replace(from, to))).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_others_reach_is_protected_and_no_secret_is_a_value() {
+        let with = |section: &str| read(&(minimal() + "\n" + section));
+        let config = with("[metrics]\nlisten = \"\"\ntoken_file = \"token\"\n").unwrap();
+        assert!(config.metrics.token_file.unwrap().is_absolute());
+        let hook = "[[notify.webhook]]\nname = \"chat\"\nurl = \"URL\"\nsecret_file = \"s\"\n";
+        let mail = "[[notify.mail]]\nname = \"a\"\nserver = \"mail\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n";
+        assert!(with(&hook.replace("URL", "https://example.test/x")).is_ok());
+        assert!(with(&hook.replace("URL", "http://127.0.0.1:1/x")).is_ok());
+        assert!(with(mail).is_ok());
+        for (section, expected) in [
+            ("[metrics]\nlisten = \"0.0.0.0:9464\"\n".to_owned(), "metrics.listen is an address that others"),
+            ("[metrics]\nlisten = \"here\"\n".to_owned(), "metrics.listen must be an address"),
+            ("[metrics]\ntls_key = \"k\"\n".to_owned(), "metrics.tls_key"),
+            ("[metrics]\ntoken = \"k\"\n".to_owned(), "unknown field `token`"),
+            ("[notify]\nrepeat_hours = 0\n".to_owned(), "notify.repeat_hours"),
+            (hook.replace("URL", "http://example.test/x"), "notify.webhook.url must begin"),
+            (hook.replace("URL", "http://127.0.0.1.example.test/x"), "notify.webhook.url must begin"),
+            (hook.replace("URL", "https://a:b@example.test/x"), "notify.webhook.url holds credentials"),
+            (mail.replace("[\"c@d\"]", "[]"), "notify.mail.to"),
+            (mail.to_owned() + "user = \"u\"\n", "notify.mail.password_file"),
+            (mail.to_owned() + "tls = \"none\"\n", "notify.mail.tls"),
+        ] {
+            let error = with(&section).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
         }
     }
 

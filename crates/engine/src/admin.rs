@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BodyHead, Class, Content, Kind, NamesBody, ObjectEntry, OwnerId, OwnerTerms, PolicyRef, PolicyTerms,
+    BodyHead, Class, Content, Cut, Kind, NamesBody, ObjectEntry, OwnerId, OwnerTerms, PolicyRef, PolicyTerms,
     RECORD_VERSION, Record, Time, VAULT_FORMAT, VAULT_VERSION, VaultHead, VaultId, WriterId, WriterTerms,
 };
 use lifeboat_vault::key::{SigningKey, VerifyingKey};
 use lifeboat_vault::policy::{PolicyChain, PolicyProblem};
 use lifeboat_vault::record::{RecordName, SignedRecord};
-use lifeboat_vault::seal::{Recipients, SealError, SealOptions, Sealer};
+use lifeboat_vault::seal::{Identities, Recipients, SealError, SealOptions, Sealer};
 use lifeboat_vault::store::{Store, StoreError};
-use lifeboat_vault::vault::{Vault, VaultError, head_path};
+use lifeboat_vault::vault::{Ledgers, Vault, VaultError, head_path};
 use lifeboat_vault::writer;
 
 /// Why a vault could not be made or its policy not changed.
@@ -52,6 +52,17 @@ pub enum AdminError {
     /// A writer of that id is there already.
     #[error("the writer {0} is named already; ids are never used again")]
     WriterExists(WriterId),
+    /// No policy names that writer.
+    #[error("no policy names the writer {0}")]
+    UnknownWriter(WriterId),
+    /// It is retired already.
+    #[error("the writer {0} is retired already")]
+    Retired(WriterId),
+    /// Its terms were narrowed already, and it has written nothing since.
+    #[error(
+        "the writer {0} has written nothing since its last key ended, so there is no new place to cut at; let it run once with its new key first"
+    )]
+    NothingSince(WriterId),
 }
 
 /// Names for people, by id.
@@ -145,25 +156,146 @@ pub async fn add_writer(
     name: &str,
     now: Time,
 ) -> Result<PolicyRef, AdminError> {
+    add_writers(vault, admin, vec![(terms, name.to_owned())], now).await
+}
+
+/// Adds several writers by one policy.
+///
+/// # Errors
+/// [`AdminError`]; nothing counts then.
+pub async fn add_writers(
+    vault: &Vault,
+    admin: &SigningKey,
+    writers: Vec<(WriterTerms, String)>,
+    now: Time,
+) -> Result<PolicyRef, AdminError> {
+    let names = writers.iter().map(|(terms, name)| (terms.id.clone(), name.clone())).collect();
+    let names = Names { writers: names, ..Names::default() };
+    change_policy(vault, admin, &names, now, |changed, policies| {
+        for (terms, _) in writers {
+            if policies.writers().contains(&terms.id) || changed.writers.iter().any(|one| one.id == terms.id)
+            {
+                return Err(AdminError::WriterExists(terms.id));
+            }
+            changed.writers.push(terms);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Lets a writer write no more. What it wrote up to its newest record that counts stays valid, and nothing after it.
+///
+/// # Errors
+/// [`AdminError`]; nothing counts then.
+pub async fn retire_writer(
+    vault: &Vault,
+    admin: &SigningKey,
+    writer: &WriterId,
+    now: Time,
+) -> Result<(PolicyRef, Cut), AdminError> {
+    narrow(vault, admin, writer, now, |terms| {
+        terms.kinds.clear();
+        terms.max_silence_seconds = None;
+    })
+    .await
+}
+
+/// Gives a writer another key. Its ledger goes on: the old key's records count up to the newest one, and its next record
+/// is signed by the new key.
+///
+/// # Errors
+/// [`AdminError`]; nothing counts then.
+pub async fn rekey_writer(
+    vault: &Vault,
+    admin: &SigningKey,
+    writer: &WriterId,
+    key: &VerifyingKey,
+    now: Time,
+) -> Result<(PolicyRef, Cut), AdminError> {
+    narrow(vault, admin, writer, now, |terms| terms.key = key.to_openssh()).await
+}
+
+/// Narrows the terms of a writer, with a cut behind its newest record that counts.
+async fn narrow(
+    vault: &Vault,
+    admin: &SigningKey,
+    writer: &WriterId,
+    now: Time,
+    change: impl FnOnce(&mut WriterTerms),
+) -> Result<(PolicyRef, Cut), AdminError> {
+    let (_, policies) = vault.policies(None).await?;
+    let ledger = vault.ledger(writer, &policies).await?;
+    let newest = ledger.newest().map(|record| record.signed.name);
+    let cut = newest.map_or(Cut { seq: 0, id: None }, |name| Cut { seq: name.seq, id: Some(name.id) });
+    let place = change_policy(vault, admin, &Names::default(), now, |changed, _| {
+        let terms = changed.writers.iter_mut().find(|terms| terms.id == *writer);
+        let terms = terms.ok_or_else(|| AdminError::UnknownWriter(writer.clone()))?;
+        if terms.kinds.is_empty() {
+            return Err(AdminError::Retired(writer.clone()));
+        }
+        if terms.cut == Some(cut) {
+            return Err(AdminError::NothingSince(writer.clone()));
+        }
+        terms.cut = Some(cut);
+        change(terms);
+        Ok(())
+    })
+    .await?;
+    Ok((place, cut))
+}
+
+/// Signs a policy that follows the newest one, with `change` made to its terms, and `names` sealed beside it.
+///
+/// # Errors
+/// [`AdminError`]; nothing counts then.
+pub async fn change_policy(
+    vault: &Vault,
+    admin: &SigningKey,
+    names: &Names,
+    now: Time,
+    change: impl FnOnce(&mut PolicyTerms, &PolicyChain) -> Result<(), AdminError>,
+) -> Result<PolicyRef, AdminError> {
     let (ledger, policies) = vault.policies(None).await?;
     if let Some(finding) = ledger.findings.first() {
         return Err(AdminError::LedgerDamaged(format!("{}: {}", finding.place, finding.what)));
     }
-    if policies.writers().contains(&terms.id) {
-        return Err(AdminError::WriterExists(terms.id));
-    }
     let newest = policies.newest().expect("policies were required above");
     let mut changed = newest.terms.clone();
-    let id = terms.id.clone();
-    changed.writers.push(terms);
-    let names = Names { writers: BTreeMap::from([(id, name.to_owned())]), ..Names::default() };
+    change(&mut changed, &policies)?;
     let carried = ledger
         .at(newest.place.seq, &newest.place.id)
         .map(|record| record.signed.record.objects.clone())
         .unwrap_or_default();
     let last = ledger.newest().map(|record| record.signed.name).expect("the newest policy is a record of it");
     let before = Before { policies: &policies, last };
-    write_policy(vault, admin, Some(before), changed, &names, carried, now).await
+    write_policy(vault, admin, Some(before), changed, names, carried, now).await
+}
+
+/// Names that the newest policy carries, as far as `identities` open them; later ones win.
+///
+/// # Errors
+/// [`VaultError`] where the store fails. What these identities do not open is left out.
+pub async fn read_names(
+    vault: &Vault,
+    ledgers: &Ledgers,
+    identities: &Identities,
+) -> Result<Names, VaultError> {
+    let mut names = Names::default();
+    let Some(newest) = ledgers.policies.newest() else { return Ok(names) };
+    let Some(record) = ledgers.admin.at(newest.place.seq, &newest.place.id) else { return Ok(names) };
+    let record = &record.signed.record;
+    for entry in record.objects.iter().filter(|entry| entry.content == Content::Body) {
+        match vault.read_body::<NamesBody>(record, entry, identities).await {
+            Ok(body) => {
+                names.owners.extend(body.owners);
+                names.writers.extend(body.writers);
+            }
+            Err(VaultError::Store(error)) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(names)
 }
 
 /// What a new policy follows.

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod guardians;
 pub mod inventory;
 pub mod restore;
+pub mod silence;
 pub mod snapshot;
 pub mod source;
 

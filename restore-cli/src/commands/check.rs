@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use lifeboat_engine::concern::Concerns;
+use lifeboat_engine::silence::silent_writers;
 use lifeboat_schema::{BodyHead, CheckSummary, Exit, Role, VmEntry};
 use lifeboat_vault::check::{CheckObserver, CheckOptions, RoleIdentity};
 use lifeboat_vault::seal::Identities;
@@ -61,6 +62,7 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
     bar.0.finish_and_clear();
     let mut report = report?;
     report.findings.extend(of_vms.of_newest(&kit.ledgers));
+    report.findings.extend(silent_writers(&kit.ledgers, super::now()));
     kit.remember();
     let summary = CheckSummary {
         vault: kit.vault.id.clone(),

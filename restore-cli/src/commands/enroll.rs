@@ -1,10 +1,10 @@
-//! What enrolling a host and enrolling an importer have in common: a new writer in the policy, and a folder for it
+//! What enrolling hosts and enrolling an importer have in common: new writers in one policy, and a folder for each
 //! with its key and its configuration.
 
 use std::path::{Path, PathBuf};
 
 use lifeboat_config::StoreConfig;
-use lifeboat_engine::admin::add_writer;
+use lifeboat_engine::admin::add_writers;
 use lifeboat_schema::{EnrollReport, Exit, Kind, PolicyRef, Role, WriterId, WriterTerms};
 use lifeboat_vault::key::SigningKey;
 
@@ -14,24 +14,30 @@ use crate::error::CliError;
 use crate::kit::{Kit, KitFile};
 use crate::secrets::read_signing_key;
 
-/// A writer that is to be.
+/// A writer's name, and the new folder for it.
+pub(super) type Named = (String, PathBuf);
+
+/// Writers that are to be.
 pub(super) struct Enrollment {
-    name: String,
-    out: PathBuf,
-    folder: NewFolder,
+    folders: Vec<(Named, NewFolder)>,
     store: StoreConfig,
     pub(super) kit: Kit,
 }
 
-/// A writer that stands in the policy, and whose folder is not finished.
+/// Writers that stand in the policy, and whose folders are not finished.
 pub(super) struct Enrolled {
-    name: String,
-    out: PathBuf,
-    folder: NewFolder,
+    pub(super) writers: Vec<EnrolledWriter>,
     pub(super) store: StoreConfig,
     pub(super) kit: Kit,
-    pub(super) writer: WriterId,
     pub(super) policy: PolicyRef,
+}
+
+/// One of them.
+pub(super) struct EnrolledWriter {
+    pub(super) name: String,
+    pub(super) writer: WriterId,
+    out: PathBuf,
+    folder: NewFolder,
 }
 
 /// What its policy lets a writer do.
@@ -43,73 +49,87 @@ pub(super) struct Terms {
 }
 
 impl Enrollment {
-    /// Makes the folder under its temporary name and opens the kit. `what` is enrolled: a host, an importer.
-    pub(super) async fn begin(
-        context: &Context,
-        what: &str,
-        name: &str,
-        out: &Path,
-    ) -> Result<Self, CliError> {
-        if name.trim().is_empty() || name.chars().any(char::is_control) {
-            return Err(CliError::usage(format!("the {what}'s name is empty or has control characters")));
+    /// Makes the folders under their temporary names and opens the kit. `what` is enrolled: a host, an importer.
+    pub(super) async fn begin(context: &Context, what: &str, named: &[Named]) -> Result<Self, CliError> {
+        let mut folders = Vec::new();
+        for (name, out) in named {
+            if name.trim().is_empty() || name.chars().any(char::is_control) {
+                return Err(CliError::usage(format!("the {what}'s name is empty or has control characters")));
+            }
+            folders.push(((name.clone(), out.clone()), NewFolder::create(out)?));
         }
-        let folder = NewFolder::create(out)?;
         let file = KitFile::read(&context.kit.kit)?;
         let store = StoreConfig { url: file.store.url.clone(), options: file.store.options };
         let kit = Kit::open(&context.kit).await?;
         if let Some(finding) = kit.ledgers.admin.findings.first() {
             return Err(CliError::new(Exit::Damage, format!("{}: {}", finding.place, finding.what)));
         }
-        Ok(Self { name: name.to_owned(), out: out.to_owned(), folder, store, kit })
+        Ok(Self { folders, store, kit })
     }
 
-    /// Puts the writer into a new policy, once each restore and escrow identity has opened a challenge.
+    /// Puts the writers into a new policy, once each restore and escrow identity has opened a challenge.
     pub(super) async fn sign(
         self,
         context: &Context,
         admin_key: Option<&Path>,
         terms: Terms,
     ) -> Result<Enrolled, CliError> {
-        let Self { name, out, folder, store, kit } = self;
+        let Self { folders, store, kit } = self;
         challenge_all(context, &kit)?;
-        let in_kit = context.kit.kit.join("admin-1.key");
-        let admin = read_signing_key(admin_key.unwrap_or(&in_kit), &context.kit.passphrases)?;
-        let key = SigningKey::generate()?;
-        let writer = WriterId::random(terms.prefix, random()?);
-        write_private(&folder.path("signing.key"), key.to_openssh(None)?.as_bytes())?;
-        let terms = WriterTerms {
-            id: writer.clone(),
-            key: key.verifying_key().to_openssh(),
-            kinds: vec![terms.kind],
-            max_silence_seconds: terms.max_silence_seconds,
-            cut: None,
-        };
-        let policy = add_writer(&kit.vault, &admin, terms, &name, now()).await?;
+        let admin = read_admin_key(context, admin_key)?;
+        let mut writers = Vec::new();
+        let mut all_terms = Vec::new();
+        for ((name, out), folder) in folders {
+            let key = SigningKey::generate()?;
+            let writer = WriterId::random(terms.prefix, random()?);
+            write_private(&folder.path("signing.key"), key.to_openssh(None)?.as_bytes())?;
+            let terms = WriterTerms {
+                id: writer.clone(),
+                key: key.verifying_key().to_openssh(),
+                kinds: vec![terms.kind],
+                max_silence_seconds: terms.max_silence_seconds,
+                cut: None,
+            };
+            all_terms.push((terms, name.clone()));
+            writers.push(EnrolledWriter { name, writer, out, folder });
+        }
+        let policy = add_writers(&kit.vault, &admin, all_terms, now()).await?;
         Kit::open(&context.kit).await?.remember();
-        Ok(Enrolled { name, out, folder, store, kit, writer, policy })
+        Ok(Enrolled { writers, store, kit, policy })
     }
 }
 
 impl Enrolled {
-    /// Writes the configuration below a heading, and gives the folder its name.
-    pub(super) fn finish(
+    /// Writes each writer's configuration below a heading, and gives the folders their names.
+    pub(super) fn finish<C: serde::Serialize>(
         self,
         file: &str,
-        heading: &str,
-        config: &impl serde::Serialize,
-    ) -> Result<EnrollReport, CliError> {
-        let text = toml::to_string_pretty(config)
-            .map_err(|error| CliError::new(Exit::Failed, format!("{file} could not be written: {error}")))?;
-        write_private(&self.folder.path(file), format!("{heading}\n{text}").as_bytes())?;
-        self.folder.finish()?;
-        Ok(EnrollReport {
-            vault: self.kit.vault.id,
-            writer: self.writer,
-            name: self.name,
-            policy: self.policy,
-            folder: self.out.display().to_string(),
-        })
+        configure: impl Fn(&EnrolledWriter, &Kit, &StoreConfig, PolicyRef) -> (String, C),
+    ) -> Result<Vec<EnrollReport>, CliError> {
+        let mut reports = Vec::new();
+        for one in self.writers {
+            let (heading, config) = configure(&one, &self.kit, &self.store, self.policy);
+            let text = toml::to_string_pretty(&config).map_err(|error| {
+                CliError::new(Exit::Failed, format!("{file} could not be written: {error}"))
+            })?;
+            write_private(&one.folder.path(file), format!("{heading}\n{text}").as_bytes())?;
+            one.folder.finish()?;
+            reports.push(EnrollReport {
+                vault: self.kit.vault.id.clone(),
+                writer: one.writer,
+                name: one.name,
+                policy: self.policy,
+                folder: one.out.display().to_string(),
+            });
+        }
+        Ok(reports)
     }
+}
+
+/// The admin key that was named, or the first of the kit.
+pub(super) fn read_admin_key(context: &Context, admin_key: Option<&Path>) -> Result<SigningKey, CliError> {
+    let in_kit = context.kit.kit.join("admin-1.key");
+    read_signing_key(admin_key.unwrap_or(&in_kit), &context.kit.passphrases)
 }
 
 /// Has every restore and escrow recipient of the policy opened by an identity that is at hand.

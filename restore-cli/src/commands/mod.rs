@@ -9,6 +9,7 @@ mod explain;
 mod guardian;
 mod host;
 mod init;
+mod manual;
 mod recover;
 mod restore;
 mod snapshots;
@@ -66,6 +67,16 @@ enum Command {
     /// Looks at disk images, without any key and without a vault.
     #[command(subcommand)]
     Disk(disk::Disk),
+    /// Writes completions for a shell to standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages into a folder.
+    Man {
+        /// The folder; made if it is not there.
+        folder: std::path::PathBuf,
+    },
     /// Opens BitLocker volumes when only the disks survive: plans, proves keys, decrypts, gets files. Needs no vault.
     Recover(Box<recover::Recover>),
 }
@@ -82,6 +93,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
     match &arguments.command {
         Command::Disk(command) => return disk::run(&context, command),
         Command::Recover(command) => return recover::run(&context, command),
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { folder } => return manual::pages(folder),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,6 +118,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Guardian(command) => guardian::run(&context, &command).await,
                 Command::Disk(command) => disk::run(&context, &command),
                 Command::Recover(command) => recover::run(&context, &command),
+                Command::Completions { shell } => manual::completions(shell),
+                Command::Man { folder } => manual::pages(&folder),
             }
         };
         tokio::select! {

@@ -2,6 +2,7 @@
 
 use lifeboat_engine::concern::concerns;
 use lifeboat_engine::inventory::{Inventory, by_vm};
+use lifeboat_engine::silence::silent_writers;
 use lifeboat_schema::{Exit, Pairing, Role, VmSummary, VmsReport, VtpmSight};
 
 use super::Context;
@@ -34,6 +35,7 @@ pub(crate) async fn run(context: &Context, arguments: &Vms) -> Result<Exit, CliE
         .collect();
     let mut findings = kit.findings_with(&mut inventory.findings);
     findings.extend(vms.iter().flat_map(|vm| concerns(&vm.vm)));
+    findings.extend(silent_writers(&kit.ledgers, super::now()));
     kit.remember();
     let report = VmsReport { vault: kit.vault.id.clone(), vms, findings };
     context.answer(&report, print);

@@ -10,6 +10,7 @@ mod errors;
 mod escrow;
 mod full;
 mod guardians;
+mod hosts;
 mod journey;
 mod plans;
 mod secrets;

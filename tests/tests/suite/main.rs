@@ -28,6 +28,8 @@ mod s3_policies;
 mod store;
 // Every change of a vault behind its back is named, and no restore gives wrong bytes.
 mod tamper;
+// What those who watch an agent are told.
+mod watched;
 // Runs over weeks: cost, compaction, and what becomes of VMs.
 mod upkeep;
 

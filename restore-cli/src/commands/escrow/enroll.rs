@@ -31,24 +31,27 @@ pub(crate) struct Enroll {
 }
 
 pub(super) async fn run(context: &Context, arguments: &Enroll) -> Result<Exit, CliError> {
-    let enrollment = Enrollment::begin(context, "importer", &arguments.name, &arguments.out).await?;
+    let named = [(arguments.name.clone(), arguments.out.clone())];
+    let enrollment = Enrollment::begin(context, "importer", &named).await?;
     let owner = owner(&enrollment.kit, arguments.owner.as_ref())?;
     let terms = Terms { prefix: "e", kind: Kind::Escrow, max_silence_seconds: None };
     let enrolled = enrollment.sign(context, arguments.admin_key.as_deref(), terms).await?;
-    let config = ImporterConfig {
-        vault: enrolled.kit.vault.id.clone(),
-        writer: enrolled.writer.clone(),
-        name: arguments.name.clone(),
-        owner,
-        policy: enrolled.policy,
-        signing_key: "signing.key".into(),
-        state_folder: "state".into(),
-        store: enrolled.store.clone(),
-        directories: Vec::new(),
-        tenants: Vec::new(),
-    };
-    let heading = format!("# Importer of recovery secrets: {}.", arguments.name.escape_default());
-    let report = enrolled.finish(ImporterConfig::file_name(), &heading, &config)?;
+    let reports = enrolled.finish(ImporterConfig::file_name(), |one, kit, store, policy| {
+        let config = ImporterConfig {
+            vault: kit.vault.id.clone(),
+            writer: one.writer.clone(),
+            name: one.name.clone(),
+            owner: owner.clone(),
+            policy,
+            signing_key: "signing.key".into(),
+            state_folder: "state".into(),
+            store: store.clone(),
+            directories: Vec::new(),
+            tenants: Vec::new(),
+        };
+        (format!("# Importer of recovery secrets: {}.", one.name.escape_default()), config)
+    })?;
+    let report = reports.into_iter().next().expect("one importer was enrolled");
     context.answer(&report, |report| {
         output::line(format!(
             "The importer {} may write recovery secrets as {}.",
