@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
     ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
+    ("crates/audit", &["crates/vault"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
     ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "formats/*"]),
     ("agent", &["crates/*", "formats/*"]),
