@@ -29,6 +29,8 @@ usage: cargo xtask COMMAND
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
+  bench audit [--vms 10000] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
+                                    an audit from a cold and a warm catalog; writes docs/benchmarks.md
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]

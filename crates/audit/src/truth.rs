@@ -1,6 +1,7 @@
 //! One VM is one VM across hosts: which of its states counts, whether it still exists, and what the others are.
 //!
-//! The newest *captured* state counts, never a copy that a host only carries. That a host no longer finds a VM says nothing
+//! The newest *captured* state counts, never a copy that a host only carries; a host that has it unchanged since an earlier
+//! capture, and looked later, comes before the copy that another host carries. That a host no longer finds a VM says nothing
 //! while another host, to which it may have moved, has not run since. Clocks of hosts are believed as far as lists go; nothing
 //! but labels hangs on them.
 
@@ -52,9 +53,13 @@ fn truth<'f>(
     now: Time,
 ) -> Option<Truth<'f>> {
     let ended = |state: &StateFacts| hosts[state.host].last_run.1;
-    let state = *group.iter().max_by_key(|one| (one.captured, one.carried.is_none(), ended(one)))?;
-    let rest = || group.iter().copied().filter(|one| one.host != state.host);
     let began = |one: &StateFacts| hosts[one.host].last_run.0;
+    let newest = *group.iter().max_by_key(|one| (one.captured, one.carried.is_none(), ended(one)))?;
+    // A host that found it unchanged after the newest copy was read elsewhere, where it no longer is: it went back there.
+    let is_back = |one: &&&StateFacts| one.carried.is_none() && began(one) > newest.captured;
+    let back = group.iter().filter(|_| newest.carried.is_some()).filter(is_back).max_by_key(|one| began(one));
+    let state = back.copied().unwrap_or(newest);
+    let rest = || group.iter().copied().filter(|one| one.host != state.host);
     // A host that had it after the newest state was read elsewhere: both have it.
     let is_replica = |one: &StateFacts| one.carried.is_none() && began(one) > state.captured;
     let others = rest().map(|one| match is_replica(one) {
@@ -63,9 +68,6 @@ fn truth<'f>(
     });
     let presence = match &state.carried {
         None => Presence::Present,
-        Some(carried) if rest().any(|one| one.carried.is_none() && ended(one) > carried.since) => {
-            Presence::Present
-        }
         Some(carried) if carried.why == CarriedWhy::Failed => Presence::Failed,
         Some(carried) => {
             let may_have_it = |host: &HostFacts| {
