@@ -18,6 +18,8 @@ const RANDOM_LEVEL: i32 = -1;
 /// Pieces of a sample, evenly spread, and bytes of each.
 const SAMPLE_PIECES: usize = 16;
 const SAMPLE_PIECE_BYTES: usize = 256;
+/// Bytes of a sample that must not be repetitions for its spread to say something.
+const MIN_TELLING_BYTES: u32 = 4 * SAMPLE_PIECE_BYTES as u32;
 /// Below this size trying costs less than it could save.
 const MIN_SAMPLED_BYTES: usize = 4 * SAMPLE_PIECES * SAMPLE_PIECE_BYTES;
 
@@ -57,24 +59,29 @@ impl FrameCompressor {
     }
 }
 
-/// Whether the bytes of a sample are spread as those of random data are.
+/// Whether the bytes of a sample are spread as those of random data are, wherever they are not all the same.
 ///
 /// Compares the sum of the squares of the byte counts, which is least for an even spread: about 17 times the
-/// sample's size for random data, 64 times for base64, over 200 times for text.
+/// sample's size for random data, 64 times for base64, over 200 times for text. Pieces of one repeated byte say
+/// nothing, as any level finds repetitions; and with few pieces left the spread says too little.
 fn looks_random(data: &[u8]) -> bool {
     if data.len() < MIN_SAMPLED_BYTES {
         return false;
     }
-    let mut counts = [0u32; 256];
     let stride = (data.len() - SAMPLE_PIECE_BYTES) / (SAMPLE_PIECES - 1);
-    for piece in (0..SAMPLE_PIECES).map(|number| &data[number * stride..][..SAMPLE_PIECE_BYTES]) {
+    let pieces = (0..SAMPLE_PIECES).map(|number| &data[number * stride..][..SAMPLE_PIECE_BYTES]);
+    let mut counts = [0u32; 256];
+    let mut sampled = 0;
+    for piece in pieces.filter(|piece| piece.iter().any(|byte| *byte != piece[0])) {
+        sampled += piece.len() as u32;
         for byte in piece {
             counts[usize::from(*byte)] += 1;
         }
     }
     let squares: u32 = counts.iter().map(|count| count * count).sum();
-    const SAMPLE_BYTES: u32 = (SAMPLE_PIECES * SAMPLE_PIECE_BYTES) as u32;
-    squares < SAMPLE_BYTES * 24
+    // Of n random bytes the sum is n * n / 256 + n, give or take; half as much again is no longer random.
+    let even = sampled * sampled / 256 + sampled;
+    sampled >= MIN_TELLING_BYTES && squares < even + even / 2
 }
 
 #[cfg(test)]
@@ -96,7 +103,14 @@ mod tests {
         let base64: Vec<u8> = random.iter().map(|byte| b' ' + byte % 64).collect();
         let mut third = random.clone();
         third[30_000..].fill(0);
-        for (what, data) in [("base64", &base64), ("zeros", &vec![0; 50_000]), ("a third", &third)] {
+        assert!(looks_random(&third), "what the rest is repeats itself");
+        let mut little = random.clone();
+        little[10_000..].fill(0);
+        let mut mixed = base64.clone();
+        mixed[..50_000].copy_from_slice(&random[..50_000]);
+        let data =
+            [("base64", &base64), ("zeros", &vec![0; 50_000]), ("little", &little), ("half base64", &mixed)];
+        for (what, data) in data {
             assert!(!looks_random(data), "{what}");
         }
         assert!(!looks_random(&random[..MIN_SAMPLED_BYTES - 1]), "small data is simply tried");
