@@ -59,29 +59,30 @@ impl FrameCompressor {
     }
 }
 
-/// Whether the bytes of a sample are spread as those of random data are, wherever they are not all the same.
+/// Whether most of a sample is spread as random data is, apart from bytes that repeat the one before.
 ///
-/// Compares the sum of the squares of the byte counts, which is least for an even spread: about 17 times the
-/// sample's size for random data, 64 times for base64, over 200 times for text. Pieces of one repeated byte say
-/// nothing, as any level finds repetitions; and with few pieces left the spread says too little.
+/// Repetitions say nothing, as any level finds them. Compares, piece by piece, the sum of the squares of the byte
+/// counts, which is least for an even spread: for 256 random bytes about 511, for base64 over 1,200, for text more.
 fn looks_random(data: &[u8]) -> bool {
     if data.len() < MIN_SAMPLED_BYTES {
         return false;
     }
     let stride = (data.len() - SAMPLE_PIECE_BYTES) / (SAMPLE_PIECES - 1);
-    let pieces = (0..SAMPLE_PIECES).map(|number| &data[number * stride..][..SAMPLE_PIECE_BYTES]);
-    let mut counts = [0u32; 256];
-    let mut sampled = 0;
-    for piece in pieces.filter(|piece| piece.iter().any(|byte| *byte != piece[0])) {
-        sampled += piece.len() as u32;
-        for byte in piece {
-            counts[usize::from(*byte)] += 1;
+    let (mut random, mut telling) = (0, 0);
+    for piece in (0..SAMPLE_PIECES).map(|number| &data[number * stride..][..SAMPLE_PIECE_BYTES]) {
+        let mut counts = [0u32; 256];
+        let mut new: u32 = 0;
+        for pair in piece.windows(2).filter(|pair| pair[0] != pair[1]) {
+            counts[usize::from(pair[1])] += 1;
+            new += 1;
         }
+        let squares: u32 = counts.iter().map(|count| count * count).sum();
+        // Of n random bytes the sum is n * n / 256 + n, give or take.
+        let even = new * new / 256 + new;
+        telling += new;
+        random += if squares * 5 < even * 8 { new } else { 0 };
     }
-    let squares: u32 = counts.iter().map(|count| count * count).sum();
-    // Of n random bytes the sum is n * n / 256 + n, give or take; half as much again is no longer random.
-    let even = sampled * sampled / 256 + sampled;
-    sampled >= MIN_TELLING_BYTES && squares < even + even / 2
+    telling >= MIN_TELLING_BYTES && random * 4 >= telling * 3
 }
 
 #[cfg(test)]
