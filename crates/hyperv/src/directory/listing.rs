@@ -4,7 +4,7 @@
 //! VM at hand. Deliberately no cache beyond that: what appears meanwhile is found by the next run.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +14,10 @@ const MAX_ENTRIES: usize = 4096;
 /// The names in one folder.
 #[derive(Debug, Default)]
 struct Listing {
-    /// By the name in lower case.
-    names: HashMap<String, Vec<String>>,
+    /// As they are written.
+    names: HashSet<String>,
+    /// By the name in lower case; of several that differ only in case one.
+    lower: HashMap<String, String>,
     /// Whether there are no others.
     is_whole: bool,
 }
@@ -39,7 +41,8 @@ impl Listing {
             }
             // No path of a configuration names what is not Unicode.
             if let Ok(name) = entry.file_name().into_string() {
-                listing.names.entry(name.to_lowercase()).or_default().push(name);
+                listing.lower.entry(name.to_lowercase()).or_insert_with(|| name.clone());
+                listing.names.insert(name);
             }
         }
         listing
@@ -47,12 +50,12 @@ impl Listing {
 
     /// Tells whether a name may be there as it is written.
     fn may_have(&self, name: &str) -> bool {
-        !self.is_whole || self.alike(name).iter().any(|there| there == name)
+        !self.is_whole || self.names.contains(name)
     }
 
-    /// Names that differ in nothing but their case.
-    fn alike(&self, name: &str) -> &[String] {
-        self.names.get(&name.to_lowercase()).map_or(&[], Vec::as_slice)
+    /// A name that differs in nothing but its case.
+    fn alike(&self, name: &str) -> Option<&String> {
+        self.lower.get(&name.to_lowercase())
     }
 }
 
@@ -121,7 +124,7 @@ impl<'a> Listings<'a> {
             path = if listing.may_have(part) && exact.symlink_metadata().is_ok() {
                 exact
             } else {
-                path.join(listing.alike(part).first()?)
+                path.join(listing.alike(part)?)
             };
         }
         Some(path)

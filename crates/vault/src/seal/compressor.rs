@@ -14,7 +14,7 @@ use super::error::SealError;
 pub const COMPRESSION_LEVELS: RangeInclusive<i32> = -50..=19;
 
 /// Level for what looks random: repetitions are still found, single bytes are not coded.
-const RANDOM_LEVEL: i32 = -1;
+const RANDOM_LEVEL: i32 = -5;
 /// Pieces of a sample, evenly spread, and bytes of each.
 const SAMPLE_PIECES: usize = 16;
 const SAMPLE_PIECE_BYTES: usize = 256;
