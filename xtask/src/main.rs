@@ -11,6 +11,7 @@ mod demo;
 mod documents;
 mod fuzz;
 mod layers;
+mod oracles;
 mod process;
 mod schemas;
 mod workspace;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   layers                            which crate may use which (DESIGN section 8)
   documents                         README, links, file lengths, machine paths
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
+  oracles                           our readers and writers against qemu-img, dissect, dislocker, as far as they are there
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some("layers") => layers::run(arguments),
         Some("documents") => documents::run(arguments),
         Some("schemas") => schemas::run(arguments),
+        Some("oracles") => oracles::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
         Some("bench") => bench::run(arguments),
         Some("help") | None => {
