@@ -2,4 +2,5 @@
 //!
 //! It holds its own signing key and public recipients, and no key that decrypts.
 
+pub mod escrow;
 pub mod run;

@@ -159,6 +159,15 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
 
 /// A progress bar over bytes on a terminal, and nothing elsewhere.
 pub(crate) fn progress(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+}
+
+/// A progress bar over things on a terminal, and nothing elsewhere.
+pub(crate) fn progress_of(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {pos}/{len} {eta}")
+}
+
+fn bar(what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(0),
         if std::io::stderr().is_terminal() {
@@ -167,8 +176,7 @@ pub(crate) fn progress(what: &'static str) -> ProgressBar {
             ProgressDrawTarget::hidden()
         },
     );
-    let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    if let Ok(style) = style {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.set_message(what);

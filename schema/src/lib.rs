@@ -58,7 +58,7 @@ pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanW
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
-pub use proof::{PROOF_BODY_VERSION, ProofBody, ProofEntry, ProofOutcome};
+pub use proof::{EscrowProveReport, PROOF_BODY_VERSION, ProofBody, ProofCounts, ProofEntry, ProofOutcome};
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,

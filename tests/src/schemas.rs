@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
     ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
-    EscrowImportReport, EscrowListReport, EscrowRevealReport, ExplainReport, GotArtefact,
+    EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport, GotArtefact,
     GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, ProofBody,
     Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
     SnapshotsReport, VaultHead, VmsReport,
@@ -23,7 +23,7 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 30] = [
+    let all: [(&'static str, Schema); 31] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
@@ -33,6 +33,7 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("escrow-body.json", schema_for!(EscrowBody)),
         ("escrow-import-report.json", schema_for!(EscrowImportReport)),
         ("escrow-list-report.json", schema_for!(EscrowListReport)),
+        ("escrow-prove-report.json", schema_for!(EscrowProveReport)),
         ("escrow-reveal-report.json", schema_for!(EscrowRevealReport<'static>)),
         ("importer-config.json", schema_for!(ImporterConfig)),
         ("explain-report.json", schema_for!(ExplainReport)),

@@ -33,6 +33,8 @@ usage: cargo xtask COMMAND
                                     a short run of every fuzz target; needs cargo-fuzz
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
+  bench escrow [--entries 50000] [--vms 2000] [--dir DIR] [--programs DIR] [--no-write]
+                                    importing a directory and proving escrowed secrets; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md
 ";

@@ -11,4 +11,5 @@ mod full;
 mod guardians;
 mod journey;
 mod plans;
+mod prove;
 mod secrets;

@@ -2,6 +2,7 @@
 
 mod bitlocker;
 mod document;
+mod escrow;
 mod fabric;
 mod measure;
 mod ours;
@@ -22,7 +23,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     match arguments.command().as_deref() {
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
-        _ => Err("say what: cargo xtask bench fabric, or cargo xtask bench bitlocker".to_owned()),
+        Some("escrow") => escrow::run(arguments),
+        _ => Err("say what: cargo xtask bench fabric, bitlocker or escrow".to_owned()),
     }
 }
 
