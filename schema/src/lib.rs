@@ -8,6 +8,7 @@ mod body;
 mod companion;
 mod disk;
 mod disk_head;
+mod doctor;
 mod escrow;
 mod exit;
 mod explain;
@@ -37,6 +38,7 @@ pub use disk::{
     VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
+pub use doctor::{CheckOutcome, DoctorCheck, DoctorReport, StoreProtection};
 pub use escrow::{
     ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowImportReport, EscrowListEntry, EscrowListReport,
     EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
+    ArtefactsReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, ErrorReport, EscrowBody,
     EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport, GotArtefact,
     GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, ProofBody,
     Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
@@ -28,6 +28,7 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
+        ("doctor-report.json", schema_for!(DoctorReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
         ("escrow-body.json", schema_for!(EscrowBody)),

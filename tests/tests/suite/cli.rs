@@ -5,6 +5,7 @@
 
 mod artefacts;
 pub(crate) mod desk;
+mod doctor;
 mod errors;
 mod escrow;
 mod full;
