@@ -4,6 +4,7 @@
 //! make a value well-formed. It does no IO, seals nothing, verifies no signature.
 
 mod artefact;
+mod audit;
 mod body;
 mod companion;
 mod disk;
@@ -28,6 +29,12 @@ mod time;
 mod vm;
 
 pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, ArtefactTopic, Recreatable};
+pub use audit::{
+    AuditCode, AuditFinding, AuditLevel, AuditReport, AuditState, AuditTotals, AuditedHost, AuditedVm,
+    AuditedVolume, CanStart, CompromisedCompanion, CompromisedGuardian, CompromisedReport,
+    CompromisedSnapshot, CompromisedVm, NamedAs, OtherState, OtherWhat, Retire, StartAnswer, StolenKey,
+    VtpmAnswer,
+};
 pub use body::{
     ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
     RunEntry, SnapshotBody, VmEntry,
