@@ -185,6 +185,15 @@ fn in_columns<'a>(header: &[&str], rows: impl Iterator<Item = (Option<&'a str>, 
 
 /// A progress bar over bytes on a terminal, and nothing elsewhere.
 pub(crate) fn progress(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+}
+
+/// A progress bar over things on a terminal, and nothing elsewhere.
+pub(crate) fn progress_of(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {pos}/{len} {eta}")
+}
+
+fn bar(what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(0),
         if std::io::stderr().is_terminal() {
@@ -193,8 +202,7 @@ pub(crate) fn progress(what: &'static str) -> ProgressBar {
             ProgressDrawTarget::hidden()
         },
     );
-    let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    if let Ok(style) = style {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.set_message(what);

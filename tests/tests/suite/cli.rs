@@ -6,10 +6,12 @@
 mod artefacts;
 mod audit;
 pub(crate) mod desk;
+mod doctor;
 mod errors;
 mod escrow;
 mod full;
 mod guardians;
 mod journey;
 mod plans;
+mod prove;
 mod secrets;

@@ -3,6 +3,7 @@
 mod audit;
 mod bitlocker;
 mod document;
+mod escrow;
 mod fabric;
 mod measure;
 mod ours;
@@ -24,7 +25,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         Some("audit") => audit::run(arguments),
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
-        _ => Err("say what: cargo xtask bench audit, bitlocker or fabric".to_owned()),
+        Some("escrow") => escrow::run(arguments),
+        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow or fabric".to_owned()),
     }
 }
 
