@@ -87,10 +87,10 @@ impl<'f> Known<'f> {
         &self,
         volume_id: &str,
         metadata: Digest,
-        is_one: impl Fn(&str) -> bool,
+        is_one: impl Fn(&ProofFacts) -> bool,
     ) -> Option<&'f ProofFacts> {
         let proofs = self.proofs.get(&(volume_id, metadata)).into_iter().flatten();
-        let held = proofs.filter(|one| self.held.contains(&one.secret) && is_one(&one.protector));
+        let held = proofs.filter(|one| self.held.contains(&one.secret) && is_one(one));
         let proved = held.filter(|one| one.outcome.level().is_some());
         proved.copied().max_by_key(|one| (one.outcome == ProofOutcome::Data, one.proved))
     }
@@ -149,7 +149,7 @@ fn secrets(volume: &VolumeFacts, volume_id: &str, known: &Known<'_>) -> VolumeVe
     };
     let has_protector = |id: &str| volume.protectors.iter().any(|one| one.id == id);
     if let Some(metadata) = volume.metadata
-        && let Some(proof) = known.best_proof(volume_id, metadata, has_protector)
+        && let Some(proof) = known.best_proof(volume_id, metadata, |one| has_protector(&one.protector))
     {
         let (state, what) = match proof.outcome {
             ProofOutcome::Data => (ProvenData, "turns captured data of it into something known"),
@@ -174,10 +174,20 @@ fn secrets(volume: &VolumeFacts, volume_id: &str, known: &Known<'_>) -> VolumeVe
             }
         }
     }
+    // Secrets of BitLocker protectors that it had once: what do they do to it through metadata of that time?
+    let of_newest = volume.metadata.and_then(|metadata| known.proofs.get(&(volume_id, metadata)));
+    let through = || of_newest.into_iter().flatten().filter(|one| !has_protector(&one.protector));
+    let is_given_up =
+        |secret: Digest| through().any(|one| one.secret == secret && one.outcome == ProofOutcome::Refused);
+    let still_opens = volume
+        .metadata
+        .and_then(|metadata| known.best_proof(volume_id, metadata, |one| !has_protector(&one.protector)));
     // What opened an earlier generation.
     let generations = || known.by_volume.get(volume_id).into_iter().flatten();
     let earlier = generations().filter(|one| Some(one.metadata) != volume.metadata);
-    let earlier = earlier.filter_map(|one| Some((one, known.best_proof(volume_id, one.metadata, |_| true)?)));
+    let earlier = earlier.filter_map(|one| {
+        Some((one, known.best_proof(volume_id, one.metadata, |proof| !is_given_up(proof.secret))?))
+    });
     let earlier = earlier.max_by_key(|(one, _)| one.captured);
     if let Some((protector, secret)) = untried.or(unusable) {
         let mut why = format!(
@@ -192,6 +202,13 @@ fn secrets(volume: &VolumeFacts, volume_id: &str, known: &Known<'_>) -> VolumeVe
             (_, None) => "; to try it, its metadata could not be used",
         };
         return VolumeVerdict::new(Escrowed, why);
+    }
+    if let Some(proof) = still_opens {
+        let why = format!(
+            "no secret of its BitLocker protectors of today is proved; that of {}, which it no longer has, still opens it through metadata of that time",
+            proof.protector
+        );
+        return VolumeVerdict { state: StaleButOpens, otherwise: None, proved: Some(proof.proved), why };
     }
     if let Some((one, proof)) = earlier {
         let why = format!(
@@ -240,7 +257,10 @@ fn secrets(volume: &VolumeFacts, volume_id: &str, known: &Known<'_>) -> VolumeVe
         Some((*one, id))
     });
     if let Some((one, id)) = stale {
-        let since = if one.volume_id == volume_id {
+        let given_up = through().any(|proof| proof.protector == *id && is_given_up(proof.secret));
+        let since = if given_up {
+            "which it no longer has, and was seen not to open it any more"
+        } else if one.volume_id == volume_id {
             "which it no longer has, and nothing proves that it opens the metadata of that time"
         } else {
             "of the time before it was encrypted anew"

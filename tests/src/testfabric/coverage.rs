@@ -135,8 +135,19 @@ impl Coverage {
             && stream.below(4) > 0
         {
             escrow(&old_protector, &old_password);
-            return match stream.below(4) {
+            return match stream.below(6) {
                 0 => AuditState::StaleUseless,
+                4 => {
+                    // Tried on the newest metadata, through those of its time: it still opens.
+                    self.proofs.push(proof(volume, &old_protector, &old_password, ProofOutcome::Data));
+                    AuditState::StaleButOpens
+                }
+                5 => {
+                    // ... or no longer does.
+                    self.proofs.push(proof(then, &old_protector, &old_password, ProofOutcome::Key));
+                    self.proofs.push(proof(volume, &old_protector, &old_password, ProofOutcome::Refused));
+                    AuditState::StaleUseless
+                }
                 1 => {
                     let outcome = ProofOutcome::Refused;
                     self.proofs.push(proof(then, &old_protector, &old_password, outcome));

@@ -220,6 +220,24 @@ fn every_state_has_its_rule() {
             StaleUseless,
             "of the time before it was encrypted anew",
         ),
+        (
+            "T P1",
+            world(vec![password("p0", 1)], vec![proof(NOW, "p0", 1, Data)]),
+            StaleButOpens,
+            "an older password, tried on the newest metadata through older ones",
+        ),
+        (
+            "T P1",
+            world(vec![password("p0", 1)], vec![proof(THEN, "p0", 1, Data), proof(NOW, "p0", 1, Refused)]),
+            StaleUseless,
+            "an older password that opened then, and no longer does",
+        ),
+        (
+            "T P1",
+            world(vec![password("p0", 1)], vec![proof(THEN, "p0", 1, Data), proof(NOW, "p0", 1, Unusable)]),
+            StaleButOpens,
+            "an older password that opened then, and cannot be tried now",
+        ),
         ("T", world(vec![], vec![]), NoRecoveryProtector, "the TPM alone"),
         (
             "T",
