@@ -4,13 +4,13 @@ use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lifeboat_config::{ArtefactConfig, Config, ConfigError, SourceConfig};
+use lifeboat_config::{ArtefactConfig, Config, ConfigError, HgsConfig, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
 };
 use lifeboat_engine::source::HostSource;
-use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource};
+use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource, HgsSource};
 use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
 use lifeboat_vault::key::{KeyError, SigningKey};
 use lifeboat_vault::seal::SealOptions;
@@ -118,7 +118,8 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
     let vms = config.sources.iter().map(source);
-    let sources: Vec<Arc<dyn HostSource>> = vms.chain(config.artefacts.iter().map(companions)).collect();
+    let beside = config.artefacts.iter().map(companions).chain(config.hgs.iter().map(hgs));
+    let sources: Vec<Arc<dyn HostSource>> = vms.chain(beside).collect();
     let report = snapshot(SnapshotContext {
         vault: &vault,
         writer: &writer,
@@ -209,6 +210,15 @@ fn companions(config: &ArtefactConfig) -> Arc<dyn HostSource> {
         attempts: defaults.attempts,
         retry_delay_milliseconds: defaults.retry_delay_milliseconds,
     }))
+}
+
+fn hgs(config: &HgsConfig) -> Arc<dyn HostSource> {
+    Arc::new(HgsSource::new(
+        config.name.clone(),
+        config.url.clone(),
+        config.signing_certificate,
+        config.owner_guardian,
+    ))
 }
 
 fn create_private_folder(path: &std::path::Path) -> Result<(), RunError> {

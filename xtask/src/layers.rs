@@ -19,11 +19,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/disk", &["formats/*"]),
     ("crates/keys", &["formats/*"]),
     ("crates/guardian", &["formats/*"]),
+    ("crates/hgs", &["crates/guardian", "formats/*"]),
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
     ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
-    ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "formats/*"]),
+    (
+        "crates/hyperv",
+        &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "crates/hgs", "formats/*"],
+    ),
     ("agent", &["crates/*", "formats/*"]),
     ("restore-cli", &["crates/*", "formats/*"]),
     ("tests", &["agent", "restore-cli", "crates/*", "formats/*"]),
