@@ -8,10 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lifeboat_agent::doctor::{self, DoctorWorld};
+use lifeboat_agent::escrow::{self, EscrowError, run_escrow_once};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
 use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
-use lifeboat_schema::{CarriedWhy, CompanionCounts, ErrorReport, Exit, RunReport, Time};
+use lifeboat_schema::{
+    CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, EscrowImportReport, Exit,
+    RunReport, Time,
+};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
 #[derive(Parser)]
@@ -23,11 +28,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Snapshots all sources into the vault.
+    /// Snapshots all sources into the vault; with the importer.toml of `lifeboat escrow enroll`, imports recovery secrets.
     Run {
         /// Run once and end. Schedules are not part of this version: call it from a timer.
         #[arg(long, required = true)]
         once: bool,
+        /// The agent's configuration, or an importer's (importer.toml).
+        #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
+        config: PathBuf,
+        /// Answer in JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Looks at everything that a run needs, and at what the store lets these credentials do.
+    ///
+    /// Writes small objects under this host's own prefix and tries to replace and delete them; nothing else is touched.
+    /// Exit codes: 0 all works; 3 works, with findings; 1, 2, 4 or 5 what runs would end with.
+    Doctor {
         /// The agent's configuration.
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
         config: PathBuf,
@@ -61,7 +78,9 @@ fn main() -> ExitCode {
         )
         .init();
     let exit = match arguments.command {
+        Command::Run { once: _, config, json } if escrow::is_importer(&config) => run_importer(&config, json),
         Command::Run { once: _, config, json } => run(&config, json),
+        Command::Doctor { config, json } => examine(&config, json),
         Command::Config { command: ConfigCommand::Check { config } } => check(&config),
     };
     ExitCode::from(exit.code())
@@ -103,6 +122,103 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
             exit
         }
     }
+}
+
+/// Runs an importer of recovery secrets.
+fn run_importer(path: &std::path::Path, json: bool) -> Exit {
+    let world = lifeboat_importer::World { environment: &|name| std::env::var(name).ok(), clock: &now };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        runtime.map_err(|source| EscrowError::from(RunError::Folder { path: path.to_owned(), source }));
+    match runtime.and_then(|runtime| runtime.block_on(run_escrow_once(path, &world))) {
+        Ok(report) => {
+            tracing::info!(sealed = report.sealed, "importer's run ended");
+            if json {
+                print_json(&report);
+            } else {
+                print_import(&report);
+            }
+            lifeboat_importer::exit_of(&report)
+        }
+        Err(error) => {
+            let exit = error.exit();
+            print_error(&error.to_string(), exit, json);
+            exit
+        }
+    }
+}
+
+fn examine(path: &std::path::Path, json: bool) -> Exit {
+    let examined = Config::read(path).map_err(|error| error.to_string()).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let world = DoctorWorld {
+            environment: &|name| std::env::var(name).ok(),
+            now: now(),
+            random: &|| {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).ok().map(|()| bytes)
+            },
+        };
+        let report = runtime.map_err(|error| error.to_string())?.block_on(doctor::examine(&config, &world));
+        // Metrics read it; a first look before the first run has nowhere to keep it.
+        if config.state_folder.is_dir()
+            && let Err(error) = doctor::keep(&config, &report)
+        {
+            tracing::warn!(%error, "the report could not be kept for the metrics");
+        }
+        Ok(report)
+    });
+    match examined {
+        Ok(report) if json => {
+            print_json(&report);
+            report.exit()
+        }
+        Ok(report) => {
+            print_examined(&report);
+            report.exit()
+        }
+        Err(error) => {
+            print_error(&error, Exit::Usage, json);
+            Exit::Usage
+        }
+    }
+}
+
+fn print_import(report: &EscrowImportReport) {
+    for source in &report.sources {
+        let new = source.found - source.known;
+        print_line(&format!(
+            "{} ({}): {} found, {new} new, {} problems",
+            source.name,
+            source.source.name(),
+            source.found,
+            source.problems
+        ));
+    }
+    match report.record {
+        Some(record) => print_line(&format!("{} recovery secrets sealed; record {record}", report.sealed)),
+        None => print_line("Nothing new was sealed."),
+    }
+    for finding in &report.findings {
+        print_line(&format!("{}: {}\n  next: {}", finding.place, finding.what, finding.next));
+    }
+}
+
+fn print_examined(report: &DoctorReport) {
+    for check in &report.checks {
+        let mark = match check.outcome {
+            CheckOutcome::Works => "works",
+            CheckOutcome::Note => "note",
+            CheckOutcome::Finding => "FINDING",
+            CheckOutcome::Fails => "FAILS",
+            CheckOutcome::Skipped => "skipped",
+        };
+        print_line(&format!("{mark:8} {}: {}", check.check, check.what));
+        if let Some(next) = &check.next {
+            print_line(&format!("         next: {next}"));
+        }
+    }
+    print_line(&format!("Protection against these credentials: {}.", report.protection.word()));
 }
 
 /// A bar over VMs on a terminal, and nothing elsewhere.

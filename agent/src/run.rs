@@ -1,7 +1,7 @@
 //! One run of an agent: configuration to record.
 
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_config::{ArtefactConfig, Config, ConfigError, HgsConfig, SourceConfig};
@@ -117,9 +117,7 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
-    let vms = config.sources.iter().map(source);
-    let beside = config.artefacts.iter().map(companions).chain(config.hgs.iter().map(hgs));
-    let sources: Vec<Arc<dyn HostSource>> = vms.chain(beside).collect();
+    let sources = sources(config);
     let report = snapshot(SnapshotContext {
         vault: &vault,
         writer: &writer,
@@ -185,6 +183,12 @@ fn options(config: &Config) -> SnapshotOptions {
     }
 }
 
+/// Everything that a configuration names: VMs, then companions.
+pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
+    let beside = config.artefacts.iter().map(companions).chain(config.hgs.iter().map(hgs));
+    config.sources.iter().map(source).chain(beside).collect()
+}
+
 fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
     match config {
         SourceConfig::Directory { name, roots, attempts, retry_delay_milliseconds } => {
@@ -221,7 +225,7 @@ fn hgs(config: &HgsConfig) -> Arc<dyn HostSource> {
     ))
 }
 
-fn create_private_folder(path: &std::path::Path) -> Result<(), RunError> {
+fn create_private_folder(path: &Path) -> Result<(), RunError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -241,21 +245,25 @@ fn lock(config: &Config) -> Result<File, RunError> {
     }
 }
 
-fn read_key(config: &Config) -> Result<SigningKey, RunError> {
-    let path = &config.signing_key;
-    let failed = |source| RunError::KeyUnreadable { path: path.clone(), source };
+pub(crate) fn read_key(config: &Config) -> Result<SigningKey, RunError> {
+    read_signing_key(&config.signing_key)
+}
+
+/// Reads a signing key that only its owner may read.
+pub(crate) fn read_signing_key(path: &Path) -> Result<SigningKey, RunError> {
+    let failed = |source| RunError::KeyUnreadable { path: path.to_owned(), source };
     #[cfg(unix)]
     {
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
         if mode & 0o077 != 0 {
-            return Err(RunError::KeyExposed { path: path.clone(), mode });
+            return Err(RunError::KeyExposed { path: path.to_owned(), mode });
         }
     }
     let text = std::fs::read(path).map_err(failed)?;
     let parsed = SigningKey::parse(&text, None);
     wipe(text);
-    parsed.map_err(|source| RunError::Key { path: path.clone(), source })
+    parsed.map_err(|source| RunError::Key { path: path.to_owned(), source })
 }
 
 fn wipe(mut text: Vec<u8>) {

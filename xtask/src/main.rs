@@ -31,8 +31,12 @@ usage: cargo xtask COMMAND
   oracles                           our readers and writers against qemu-img, dissect, dislocker, as far as they are there
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
+  bench audit [--vms 10000] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
+                                    an audit from a cold and a warm catalog; writes docs/benchmarks.md
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
+  bench escrow [--entries 50000] [--vms 2000] [--dir DIR] [--programs DIR] [--no-write]
+                                    importing a directory and proving escrowed secrets; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md
 ";

@@ -13,7 +13,7 @@ use lifeboat_vault::store::StoreOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use importer::{EntraConfig, ImporterConfig, LdapConfig};
+pub use importer::{EntraConfig, EscrowFolderConfig, ImporterConfig, LdapConfig};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -150,7 +150,32 @@ impl Walk<'_> {
                 self.import.password(None, password, place, self.modified, context.hints());
             }
             Some(Kind::DamagedPassword(error)) => self.import.problem(place, Trouble::Password(error)),
-            _ => {}
+            Some(_) => {}
+            None => self.longer_text(text, &place, self.modified, &context.hints()),
+        }
+    }
+
+    /// Takes what stands within longer text: with its id where there is one of each.
+    fn longer_text(&mut self, text: &str, place: &Place, time: Option<Time>, hints: &Hints) {
+        let (mut passwords, mut ids, mut is_damaged) = (Vec::new(), Vec::new(), false);
+        for shape in shapes::find(text) {
+            match shape.kind {
+                Kind::Password(password) => passwords.push(password),
+                Kind::Id(id) => ids.push(id),
+                Kind::DamagedPassword(error) => {
+                    is_damaged = true;
+                    self.import.problem(place.clone(), Trouble::Password(error));
+                }
+                Kind::DamagedId => is_damaged = true,
+            }
+        }
+        let id = match ids.as_slice() {
+            [one] if passwords.len() == 1 && !is_damaged => Some(*one),
+            _ => None,
+        };
+        for password in passwords {
+            self.is_any = true;
+            self.import.password(id, password, place.clone(), time, hints.clone());
         }
     }
 
@@ -186,7 +211,11 @@ impl Walk<'_> {
                 Some(Kind::DamagedId) => {
                     self.import.problem(Place::Path(member_path(path, name)), Trouble::DamagedId);
                 }
-                _ => {}
+                Some(Kind::Id(_)) => {}
+                None => {
+                    let place = Place::Path(member_path(path, name));
+                    self.longer_text(text, &place, self.modified, &context.hints());
+                }
             }
         }
         let id = id_of(members);

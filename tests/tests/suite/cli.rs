@@ -4,11 +4,14 @@
 //! sealed sizes blanked. After everything that fails the vault must hold what it held.
 
 mod artefacts;
+mod audit;
 pub(crate) mod desk;
+mod doctor;
 mod errors;
 mod escrow;
 mod full;
 mod guardians;
 mod journey;
 mod plans;
+mod prove;
 mod secrets;

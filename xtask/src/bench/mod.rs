@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: our speed against established tools, as ratios in one run; the tables of docs/benchmarks.md.
 
+mod audit;
 mod bitlocker;
 mod document;
+mod escrow;
 mod fabric;
 mod measure;
 mod ours;
@@ -20,9 +22,11 @@ const RUNS: u32 = 3;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     match arguments.command().as_deref() {
+        Some("audit") => audit::run(arguments),
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
-        _ => Err("say what: cargo xtask bench fabric, or cargo xtask bench bitlocker".to_owned()),
+        Some("escrow") => escrow::run(arguments),
+        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow or fabric".to_owned()),
     }
 }
 

@@ -251,3 +251,26 @@ fn explain_says_what_is_held_and_walks_through_losses() {
     desk.run().ends(3);
     assert_eq!(outcome(local, &["local-guardian-keys"]), "starts");
 }
+
+#[test]
+fn one_id_on_two_hosts_needs_the_name_of_one() {
+    let desk = Desk::enrolled();
+    desk.lifeboat(&["host", "enroll", "hv02", "--root", &desk.root(), "--out", "agent2"]).ends(0);
+    for (agent, content) in [("agent", "of the first"), ("agent2", "of the second")] {
+        let folder = format!("{agent}/pdk");
+        std::fs::create_dir(desk.path(&folder)).expect("a folder");
+        desk.write(&format!("{folder}/tier.pdk"), content);
+        desk.edit(&format!("{agent}/agent.toml"), |text| {
+            format!("{text}\n[[artefact]]\nkind = \"shielding-data\"\nname = \"pdk\"\nfolder = \"pdk\"\n")
+        });
+        let config = format!("{agent}/agent.toml");
+        desk.agent(&["run", "--once", "--config", &config]);
+    }
+    let get = |more: &[&str]| desk.lifeboat(&[&["artefacts", "get", "tier.pdk", "--to"], more].concat());
+    get(&["back"]).ends(2).says("2 hosts").says("hv01, hv02");
+    get(&["back", "--host", "hv03"]).ends(2).says("hv01, hv02");
+    get(&["back1", "--host", "hv01"]);
+    get(&["back2", "--host", "HV02"]);
+    assert_eq!(desk.read("back1/tier.pdk"), "of the first");
+    assert_eq!(desk.read("back2/tier.pdk"), "of the second");
+}
