@@ -275,7 +275,7 @@ fn plant(
     // Not a recovery password of any volume: blocks of digits out of the number.
     let block = |index: u32| format!("{:06}", 11 * ((volume * 7919 + index * 104_729) % 65_536));
     let password = (0..8).map(block).collect::<Vec<_>>().join("-");
-    if volume % 40 == 0 {
+    if volume.is_multiple_of(40) {
         return;
     }
     let protector = id(4, volume);

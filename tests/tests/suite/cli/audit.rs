@@ -73,12 +73,10 @@ fn the_audit_identity_suffices_and_no_secret_is_told() {
     let page = desk.read("audit.html");
     let texts = [table.shown(), json.shown(), vms.shown(), volumes.shown(), page];
     let mut searched = 0;
-    let holds =
-        |haystack: &[u8], needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);
     let mut absent = |secret: &[u8]| {
         searched += 1;
         for text in texts.iter().map(String::as_bytes).chain([cached.as_slice()]) {
-            assert!(!holds(text, secret), "a secret is told");
+            assert!(memchr::memmem::find(text, secret).is_none(), "a secret is told");
         }
     };
     answers.markers_hidden_from(Role::Audit).for_each(|marker| absent(&marker.bytes));
