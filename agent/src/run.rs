@@ -4,13 +4,13 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lifeboat_config::{ArtefactConfig, Config, ConfigError, SourceConfig};
+use lifeboat_config::{ArtefactConfig, Config, ConfigError, HgsConfig, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
 };
 use lifeboat_engine::source::HostSource;
-use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource};
+use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource, HgsSource};
 use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
 use lifeboat_vault::key::{KeyError, SigningKey};
 use lifeboat_vault::seal::SealOptions;
@@ -185,7 +185,8 @@ fn options(config: &Config) -> SnapshotOptions {
 
 /// Everything that a configuration names: VMs, then companions.
 pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
-    config.sources.iter().map(source).chain(config.artefacts.iter().map(companions)).collect()
+    let beside = config.artefacts.iter().map(companions).chain(config.hgs.iter().map(hgs));
+    config.sources.iter().map(source).chain(beside).collect()
 }
 
 fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
@@ -213,6 +214,15 @@ fn companions(config: &ArtefactConfig) -> Arc<dyn HostSource> {
         attempts: defaults.attempts,
         retry_delay_milliseconds: defaults.retry_delay_milliseconds,
     }))
+}
+
+fn hgs(config: &HgsConfig) -> Arc<dyn HostSource> {
+    Arc::new(HgsSource::new(
+        config.name.clone(),
+        config.url.clone(),
+        config.signing_certificate,
+        config.owner_guardian,
+    ))
 }
 
 fn create_private_folder(path: &Path) -> Result<(), RunError> {

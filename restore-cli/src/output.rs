@@ -109,7 +109,7 @@ pub(crate) fn findings(findings: &[Finding]) {
 pub(crate) fn plain(text: &str) -> String {
     let acts = |one: char| {
         one.is_control()
-            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
     };
     text.chars().map(|one| if acts(one) { '\u{fffd}' } else { one }).collect()
 }

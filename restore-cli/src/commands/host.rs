@@ -83,6 +83,7 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
             retry_delay_milliseconds: 500,
         }],
         artefacts: Vec::new(),
+        hgs: Vec::new(),
     };
     let heading = format!(
         "# Agent of the host {}. All keys are described in examples/agent.toml.",

@@ -169,7 +169,7 @@ fn every_kind_goes_into_the_vault_and_comes_back_to_who_may_have_it() {
     get(&desk, "restore", "nothing.pdk", "back/x").ends(1).says("artefacts list");
     // The identity that the kit has for it is taken.
     desk.lifeboat(&["artefacts", "get", "companion/owner/sign.pfx", "--to", "back/kit"]).ends(0);
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    desk.lifeboat(&["check", "--read-data"]).ends(3).says("PRIVATE-KEY-EXPOSED");
     // VMs are listed without them.
     assert_eq!(desk.lifeboat(&["vms", "--json"]).ends(0).json()["vms"].as_array().map(Vec::len), Some(3));
 
