@@ -2,5 +2,6 @@
 //!
 //! It holds its own signing key and public recipients, and no key that decrypts.
 
+pub mod doctor;
 pub mod escrow;
 pub mod run;

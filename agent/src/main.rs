@@ -8,11 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lifeboat_agent::doctor::{self, DoctorWorld};
 use lifeboat_agent::escrow::{self, EscrowError, run_escrow_once};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
 use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
-use lifeboat_schema::{CarriedWhy, CompanionCounts, ErrorReport, EscrowImportReport, Exit, RunReport, Time};
+use lifeboat_schema::{
+    CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, EscrowImportReport, Exit,
+    RunReport, Time,
+};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
 #[derive(Parser)]
@@ -30,6 +34,18 @@ enum Command {
         #[arg(long, required = true)]
         once: bool,
         /// The agent's configuration, or an importer's (importer.toml).
+        #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
+        config: PathBuf,
+        /// Answer in JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Looks at everything that a run needs, and at what the store lets these credentials do.
+    ///
+    /// Writes small objects under this host's own prefix and tries to replace and delete them; nothing else is touched.
+    /// Exit codes: 0 all works; 3 works, with findings; 1, 2, 4 or 5 what runs would end with.
+    Doctor {
+        /// The agent's configuration.
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
         config: PathBuf,
         /// Answer in JSON on standard output.
@@ -64,6 +80,7 @@ fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run { once: _, config, json } if escrow::is_importer(&config) => run_importer(&config, json),
         Command::Run { once: _, config, json } => run(&config, json),
+        Command::Doctor { config, json } => examine(&config, json),
         Command::Config { command: ConfigCommand::Check { config } } => check(&config),
     };
     ExitCode::from(exit.code())
@@ -131,6 +148,42 @@ fn run_importer(path: &std::path::Path, json: bool) -> Exit {
     }
 }
 
+fn examine(path: &std::path::Path, json: bool) -> Exit {
+    let examined = Config::read(path).map_err(|error| error.to_string()).and_then(|config| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let world = DoctorWorld {
+            environment: &|name| std::env::var(name).ok(),
+            now: now(),
+            random: &|| {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).ok().map(|()| bytes)
+            },
+        };
+        let report = runtime.map_err(|error| error.to_string())?.block_on(doctor::examine(&config, &world));
+        // Metrics read it; a first look before the first run has nowhere to keep it.
+        if config.state_folder.is_dir()
+            && let Err(error) = doctor::keep(&config, &report)
+        {
+            tracing::warn!(%error, "the report could not be kept for the metrics");
+        }
+        Ok(report)
+    });
+    match examined {
+        Ok(report) if json => {
+            print_json(&report);
+            report.exit()
+        }
+        Ok(report) => {
+            print_examined(&report);
+            report.exit()
+        }
+        Err(error) => {
+            print_error(&error, Exit::Usage, json);
+            Exit::Usage
+        }
+    }
+}
+
 fn print_import(report: &EscrowImportReport) {
     for source in &report.sources {
         let new = source.found - source.known;
@@ -149,6 +202,23 @@ fn print_import(report: &EscrowImportReport) {
     for finding in &report.findings {
         print_line(&format!("{}: {}\n  next: {}", finding.place, finding.what, finding.next));
     }
+}
+
+fn print_examined(report: &DoctorReport) {
+    for check in &report.checks {
+        let mark = match check.outcome {
+            CheckOutcome::Works => "works",
+            CheckOutcome::Note => "note",
+            CheckOutcome::Finding => "FINDING",
+            CheckOutcome::Fails => "FAILS",
+            CheckOutcome::Skipped => "skipped",
+        };
+        print_line(&format!("{mark:8} {}: {}", check.check, check.what));
+        if let Some(next) = &check.next {
+            print_line(&format!("         next: {next}"));
+        }
+    }
+    print_line(&format!("Protection against these credentials: {}.", report.protection.word()));
 }
 
 /// A bar over VMs on a terminal, and nothing elsewhere.

@@ -117,8 +117,7 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
-    let vms = config.sources.iter().map(source);
-    let sources: Vec<Arc<dyn HostSource>> = vms.chain(config.artefacts.iter().map(companions)).collect();
+    let sources = sources(config);
     let report = snapshot(SnapshotContext {
         vault: &vault,
         writer: &writer,
@@ -184,6 +183,11 @@ fn options(config: &Config) -> SnapshotOptions {
     }
 }
 
+/// Everything that a configuration names: VMs, then companions.
+pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
+    config.sources.iter().map(source).chain(config.artefacts.iter().map(companions)).collect()
+}
+
 fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
     match config {
         SourceConfig::Directory { name, roots, attempts, retry_delay_milliseconds } => {
@@ -231,7 +235,7 @@ fn lock(config: &Config) -> Result<File, RunError> {
     }
 }
 
-fn read_key(config: &Config) -> Result<SigningKey, RunError> {
+pub(crate) fn read_key(config: &Config) -> Result<SigningKey, RunError> {
     read_signing_key(&config.signing_key)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lifeboat_audit::AuditError;
 use lifeboat_disk::DiskError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
@@ -91,6 +92,15 @@ impl From<AdminError> for CliError {
             }
             AdminError::Seal(error) => error.into(),
             other => Self::new(Exit::Usage, other.to_string()),
+        }
+    }
+}
+
+impl From<AuditError> for CliError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Vault(error) => error.into(),
+            other => Self::new(other.exit(), other.to_string()),
         }
     }
 }

@@ -4,10 +4,12 @@
 //! make a value well-formed. It does no IO, seals nothing, verifies no signature.
 
 mod artefact;
+mod audit;
 mod body;
 mod companion;
 mod disk;
 mod disk_head;
+mod doctor;
 mod escrow;
 mod exit;
 mod explain;
@@ -27,6 +29,12 @@ mod time;
 mod vm;
 
 pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, ArtefactTopic, Recreatable};
+pub use audit::{
+    AuditCode, AuditFinding, AuditLevel, AuditReport, AuditState, AuditTotals, AuditedHost, AuditedVm,
+    AuditedVolume, CanStart, CompromisedCompanion, CompromisedGuardian, CompromisedReport,
+    CompromisedSnapshot, CompromisedVm, NamedAs, OtherState, OtherWhat, Retire, StartAnswer, StolenKey,
+    VtpmAnswer,
+};
 pub use body::{
     ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
     RunEntry, SnapshotBody, VmEntry,
@@ -37,6 +45,7 @@ pub use disk::{
     VolumeCipher, VolumeInfo, VolumeState,
 };
 pub use disk_head::{DiskFileEntry, DiskHeadEntry, DiskItemEntry, PartitionScheme, VolumeHeadEntry};
+pub use doctor::{CheckOutcome, DoctorCheck, DoctorReport, StoreProtection};
 pub use escrow::{
     ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowImportReport, EscrowListEntry, EscrowListReport,
     EscrowRevealReport, EscrowRunSource, EscrowSource, RevealBody, SecretKind,

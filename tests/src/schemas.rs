@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    ArtefactsReport, CheckSummary, DiskInspectReport, EnrollReport, ErrorReport, EscrowBody,
-    EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport, GotArtefact,
-    GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody, ProofBody,
-    Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody,
-    SnapshotsReport, VaultHead, VmsReport,
+    ArtefactsReport, AuditReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, ErrorReport,
+    EscrowBody, EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport,
+    GotArtefact, GuardianChangeReport, GuardianInspectReport, GuardianListReport, InitReport, NamesBody,
+    ProofBody, Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport,
+    SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 
@@ -23,11 +23,13 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 31] = [
+    let all: [(&'static str, Schema); 33] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
+        ("audit-report.json", schema_for!(AuditReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
+        ("doctor-report.json", schema_for!(DoctorReport)),
         ("enroll-report.json", schema_for!(EnrollReport)),
         ("error-report.json", schema_for!(ErrorReport)),
         ("escrow-body.json", schema_for!(EscrowBody)),
@@ -104,7 +106,7 @@ mod tests {
     fn no_report_is_forgotten() {
         let read =
             |name: &str| std::fs::read_to_string(schema_folder().join("../src").join(name)).expect(name);
-        let text = ["report.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
+        let text = ["report.rs", "audit.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
         let mut reports = 0;
         for part in text
             .split("\n/// ")

@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
     ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
+    ("crates/audit", &["crates/vault"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
     // One run of an importer, which a person and the agent start alike.
     ("crates/importer", &["crates/config", "crates/escrow", "crates/vault"]),

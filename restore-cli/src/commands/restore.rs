@@ -20,7 +20,7 @@ use crate::error::CliError;
 use crate::kit::Kit;
 use crate::output;
 
-mod given;
+pub(crate) mod given;
 
 /// Brings a VM's files back in the layout of Export-VM, with a PowerShell script and a runbook.
 ///

@@ -4,7 +4,9 @@
 //! sealed sizes blanked. After everything that fails the vault must hold what it held.
 
 mod artefacts;
+mod audit;
 pub(crate) mod desk;
+mod doctor;
 mod errors;
 mod escrow;
 mod full;

@@ -1,11 +1,15 @@
 //! The workspace's integration tests, in one binary.
 
+// The audit against the answer sheet of the fabric.
+mod audit;
 // The real programs, as a person types them.
 mod cli;
 // An agent that is stopped anywhere, and catalogs and stores that do not agree.
 mod crash;
 // Heads of virtual disks: what is told of them, who may read which part, and their generations.
 mod disk_heads;
+// What `lifeboat-agent doctor` finds out about a host and its store.
+mod doctor;
 // A vault's life on each kind of store, and many hosts that write at once.
 mod fleet;
 // A writer that passes for another, or states what it may not.
@@ -20,6 +24,8 @@ mod recover;
 mod roles;
 // A real S3 service, when the environment names one.
 mod s3;
+// Bucket policies and locks in force on a real S3 service.
+mod s3_policies;
 // Every kind of store against one suite, against faults, and against odd surroundings.
 mod store;
 // Every change of a vault behind its back is named, and no restore gives wrong bytes.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our speed against established tools, as ratios in one run; the tables of docs/benchmarks.md.
 
+mod audit;
 mod bitlocker;
 mod document;
 mod escrow;
@@ -21,10 +22,11 @@ const RUNS: u32 = 3;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     match arguments.command().as_deref() {
+        Some("audit") => audit::run(arguments),
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
         Some("escrow") => escrow::run(arguments),
-        _ => Err("say what: cargo xtask bench fabric, bitlocker or escrow".to_owned()),
+        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow or fabric".to_owned()),
     }
 }
 

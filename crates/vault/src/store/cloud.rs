@@ -18,6 +18,7 @@ use super::aws_profile::{self, Profile};
 use super::error::{Action, Reader, StoreError};
 use super::location::{Bucket, Location};
 use super::options::{Addressing, StoreOptions};
+use super::s3_api::S3Api;
 
 /// Largest file of certificates in bytes; a system's whole bundle has about 250 KiB.
 const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
@@ -76,7 +77,7 @@ pub(super) fn s3(
     options: &StoreOptions,
     environment: Environment<'_>,
     secrets: &mut Secrets,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<(Arc<dyn ObjectStore>, S3Api), StoreError> {
     let set = |name: &str| environment(name).filter(|value| !value.is_empty());
     let provider = S3_PROVIDERS.iter().take(7).any(|(name, _)| {
         // A role alone asks for nothing; its token does.
@@ -156,6 +157,11 @@ pub(super) fn s3(
     let virtual_hosted = style == Addressing::VirtualHosted;
     builder = builder.with_virtual_hosted_style_request(virtual_hosted);
     let mut plain_http = false;
+    let amazon = format!("s3.{region}.amazonaws.com");
+    let mut bucket_url = match virtual_hosted {
+        true => format!("https://{}.{amazon}", bucket.name),
+        false => format!("https://{amazon}/{}", bucket.name),
+    };
     if let Some(endpoint) = &endpoint {
         let (checked, http) = check_endpoint(endpoint, options, disabled(set("AWS_ALLOW_HTTP")))?;
         plain_http = http;
@@ -164,14 +170,18 @@ pub(super) fn s3(
             (true, Some((scheme, host))) => format!("{scheme}://{}.{host}", bucket.name),
             _ => checked,
         };
+        bucket_url = if virtual_hosted { endpoint.clone() } else { format!("{endpoint}/{}", bucket.name) };
         builder = builder.with_endpoint(endpoint);
     }
     let bundle = options.ca_certificate.clone();
     let bundle = bundle.or_else(|| set("AWS_CA_BUNDLE").map(Into::into));
     let bundle = bundle.or_else(|| profile.ca_bundle.clone().map(Into::into));
     let client = client(options, environment, bundle.as_deref(), plain_http, secrets)?;
-    let store = builder.with_client_options(client).build();
-    Ok(Arc::new(store.map_err(|error| unusable(&Location::S3(bucket.clone()), secrets, &error))?))
+    let refused = |error| unusable(&Location::S3(bucket.clone()), secrets, &error);
+    let store = builder.with_client_options(client.clone()).build().map_err(refused)?;
+    let timeout = Duration::from_secs(options.request_timeout_seconds);
+    let api = S3Api::new(&client, Arc::clone(store.credentials()), region, bucket_url, timeout);
+    Ok((Arc::new(store), api.map_err(refused)?))
 }
 
 /// Builds the store of an `az://` URL.

@@ -170,6 +170,8 @@ pub enum Action {
     LookUp,
     /// Listing names.
     List,
+    /// Finding out what can be done to an object.
+    Probe,
 }
 
 impl std::fmt::Display for Action {
@@ -180,6 +182,7 @@ impl std::fmt::Display for Action {
             Self::Read => "read",
             Self::LookUp => "look up",
             Self::List => "list",
+            Self::Probe => "probe",
         })
     }
 }
@@ -247,6 +250,12 @@ impl Reader {
     pub(super) fn timed_out(&self, action: Action, path: &str, limit: Duration) -> StoreError {
         let cause = format!("no success within {} s", limit.as_secs());
         StoreError::Unreachable { action, path: path.to_owned(), store: self.store.clone(), cause }
+    }
+
+    /// For a question to the service itself that no answer came to.
+    pub(super) fn unreachable(&self, action: Action, path: &str, cause: &str) -> StoreError {
+        let (path, store, cause) = (path.to_owned(), self.store.clone(), self.clean(cause));
+        StoreError::Unreachable { action, path, store, cause }
     }
 
     /// Turns an error of the layers below into ours.
@@ -453,7 +462,7 @@ fn http_status(text: &str) -> Option<u16> {
 }
 
 /// Content of the first XML element of this name, without children; empty where it holds any.
-fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     let (content, _) = rest.split_once("</")?;
     (!content.contains('<') && content.len() <= 1024).then_some(content.trim())

@@ -3,7 +3,7 @@
 //! Sits below sealing and ledgers: it sees names and bytes and knows the meaning of neither. Objects are
 //! written once and never replaced; reads are bounded before they are buffered; a store is trusted with
 //! nothing, so sizes, names and bytes that come from it are for the layers above to check. It does not
-//! delete, does not cache, and reads no environment but the one it is given.
+//! delete (but for the probe of `rights`, its own object), does not cache, and reads no environment but the one it is given.
 
 mod aws_profile;
 mod cloud;
@@ -13,9 +13,12 @@ mod file;
 mod location;
 mod options;
 mod path;
+mod rights;
+mod s3_api;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,8 +33,10 @@ pub use self::create::{ConditionalCreate, Created};
 pub use self::error::{Action, StoreError};
 pub use self::options::{Addressing, FileCreate, RetryOptions, StoreOptions};
 pub use self::path::{BadStorePath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, StorePath};
+pub use self::rights::{Attempt, BucketFacts, LockState, Rights};
 
 use self::location::Location;
+use self::s3_api::S3Api;
 
 /// Most names that [`Store::list`] collects: a vault of 5,000 hosts over decades stays below, and a store
 /// that never stops answering does not fill the memory.
@@ -52,6 +57,10 @@ struct Inner {
     permits: Arc<Semaphore>,
     options: StoreOptions,
     errors: error::Reader,
+    /// For questions that only S3 services answer.
+    s3: Option<Arc<S3Api>>,
+    /// The folder of a `file://` store.
+    folder: Option<PathBuf>,
 }
 
 /// One object of a listing.
@@ -94,6 +103,7 @@ impl Store {
         let location = Location::parse(url)?;
         let mut secrets = Vec::new();
         let store = location.to_string();
+        let mut direct = (None, None);
         let (objects, prefix): (Arc<dyn ObjectStore>, &str) = match &location {
             Location::Memory => (Arc::new(InMemory::new()), ""),
             Location::File(folder) => {
@@ -112,9 +122,14 @@ impl Store {
                         &error,
                     )
                 })?;
+                direct.1 = Some(folder.clone());
                 (Arc::new(opened), "")
             }
-            Location::S3(bucket) => (cloud::s3(bucket, options, environment, &mut secrets)?, &bucket.prefix),
+            Location::S3(bucket) => {
+                let (objects, api) = cloud::s3(bucket, options, environment, &mut secrets)?;
+                direct.0 = Some(Arc::new(api));
+                (objects, &bucket.prefix)
+            }
             Location::Azure(bucket) => {
                 (cloud::azure(bucket, options, environment, &mut secrets)?, &bucket.prefix)
             }
@@ -122,7 +137,7 @@ impl Store {
                 (cloud::google(bucket, options, environment, &mut secrets)?, &bucket.prefix)
             }
         };
-        Ok(Self::assemble(objects, prefix, options, error::Reader { store, secrets }))
+        Ok(Self::assemble(objects, prefix, options, error::Reader { store, secrets }, direct))
     }
 
     /// Creates the folder of a `file://` URL for its owner alone; does nothing for other stores.
@@ -149,7 +164,8 @@ impl Store {
         options.check()?;
         location::check_prefix(prefix)?;
         let store = format!("{objects}");
-        Ok(Self::assemble(objects, prefix, options, error::Reader { store, secrets: Vec::new() }))
+        let errors = error::Reader { store, secrets: Vec::new() };
+        Ok(Self::assemble(objects, prefix, options, errors, (None, None)))
     }
 
     fn assemble(
@@ -157,10 +173,11 @@ impl Store {
         prefix: &str,
         options: &StoreOptions,
         errors: error::Reader,
+        (s3, folder): (Option<Arc<S3Api>>, Option<PathBuf>),
     ) -> Self {
         let permits = Arc::new(Semaphore::new(usize::from(options.concurrency.get())));
         let (prefix, options) = (ObjectPath::from(prefix), options.clone());
-        Self { inner: Arc::new(Inner { objects, prefix, permits, options, errors }) }
+        Self { inner: Arc::new(Inner { objects, prefix, permits, options, errors, s3, folder }) }
     }
 
     /// The same store with `decorate` around what carries out its requests.
@@ -174,6 +191,8 @@ impl Store {
                 permits: Arc::clone(&inner.permits),
                 options: inner.options.clone(),
                 errors: inner.errors.clone(),
+                s3: inner.s3.clone(),
+                folder: inner.folder.clone(),
             }),
         }
     }

@@ -57,7 +57,8 @@ impl Given {
     }
 }
 
-fn guardian(path: &Path) -> Result<GuardianEntry, CliError> {
+/// Reads guardian metadata of a fabric.
+pub(crate) fn guardian(path: &Path) -> Result<GuardianEntry, CliError> {
     let size = std::fs::metadata(path).map_err(|error| CliError::file(path, "read", &error))?.len();
     if size > MAX_METADATA_BYTES {
         return Err(CliError::usage(format!(
