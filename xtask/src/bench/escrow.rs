@@ -59,7 +59,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     }
     let bench = Bench {
         programs: match programs {
-            Some(folder) => folder,
+            // Every command runs in the folder of the benchmark.
+            Some(folder) => {
+                std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?
+            }
             None => demo::build_released()?,
         },
         work: Work::create(folder)?,
