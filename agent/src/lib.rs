@@ -3,6 +3,7 @@
 //! It holds its own signing key and public recipients, and no key that decrypts.
 
 pub mod doctor;
+pub mod escrow;
 pub mod listener;
 pub mod log;
 pub mod metrics;

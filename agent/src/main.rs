@@ -11,11 +11,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lifeboat_agent::doctor::{self, DoctorWorld};
+use lifeboat_agent::escrow::{self, EscrowError, run_escrow_once};
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
 use lifeboat_config::{Config, ConfigError};
 use lifeboat_engine::snapshot::SnapshotObserver;
 use lifeboat_schema::{
-    CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, Exit, RunReport, Time,
+    CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, EscrowImportReport, Exit,
+    RunReport, Time,
 };
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
@@ -28,12 +30,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Snapshots all sources into the vault.
+    /// Snapshots all sources into the vault; with the importer.toml of `lifeboat escrow enroll`, imports recovery secrets.
     Run {
         /// Run once and end. Schedules are not part of this version: call it from a timer.
         #[arg(long, required = true)]
         once: bool,
-        /// The agent's configuration.
+        /// The agent's configuration, or an importer's (importer.toml).
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
         config: PathBuf,
         /// Answer in JSON on standard output.
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         )
         .init();
     let exit = match arguments.command {
+        Command::Run { once: _, config, json } if escrow::is_importer(&config) => run_importer(&config, json),
         Command::Run { once: _, config, json } => run(&config, json),
         Command::Doctor { config, json } => examine(&config, json),
         Command::Service(command) => manage::run(&command),
@@ -147,6 +150,30 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
     }
 }
 
+/// Runs an importer of recovery secrets.
+fn run_importer(path: &std::path::Path, json: bool) -> Exit {
+    let world = lifeboat_importer::World { environment: &|name| std::env::var(name).ok(), clock: &now };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        runtime.map_err(|source| EscrowError::from(RunError::Folder { path: path.to_owned(), source }));
+    match runtime.and_then(|runtime| runtime.block_on(run_escrow_once(path, &world))) {
+        Ok(report) => {
+            tracing::info!(sealed = report.sealed, "importer's run ended");
+            if json {
+                print_json(&report);
+            } else {
+                print_import(&report);
+            }
+            lifeboat_importer::exit_of(&report)
+        }
+        Err(error) => {
+            let exit = error.exit();
+            print_error(&error.to_string(), exit, json);
+            exit
+        }
+    }
+}
+
 fn examine(path: &std::path::Path, json: bool) -> Exit {
     let examined = Config::read(path).map_err(|error| error.to_string()).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -180,6 +207,26 @@ fn examine(path: &std::path::Path, json: bool) -> Exit {
             print_error(&error, Exit::Usage, json);
             Exit::Usage
         }
+    }
+}
+
+fn print_import(report: &EscrowImportReport) {
+    for source in &report.sources {
+        let new = source.found - source.known;
+        print_line(&format!(
+            "{} ({}): {} found, {new} new, {} problems",
+            source.name,
+            source.source.name(),
+            source.found,
+            source.problems
+        ));
+    }
+    match report.record {
+        Some(record) => print_line(&format!("{} recovery secrets sealed; record {record}", report.sealed)),
+        None => print_line("Nothing new was sealed."),
+    }
+    for finding in &report.findings {
+        print_line(&format!("{}: {}\n  next: {}", finding.place, finding.what, finding.next));
     }
 }
 

@@ -1,16 +1,16 @@
 //! One run of an agent: configuration to record.
 
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lifeboat_config::{ArtefactConfig, Config, ConfigError, SourceConfig};
+use lifeboat_config::{ArtefactConfig, Config, ConfigError, HgsConfig, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
     Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
 };
 use lifeboat_engine::source::HostSource;
-use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource};
+use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource, HgsSource};
 use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
 use lifeboat_vault::key::{KeyError, SigningKey};
 use lifeboat_vault::seal::SealOptions;
@@ -185,7 +185,8 @@ fn options(config: &Config) -> SnapshotOptions {
 
 /// Everything that a configuration names: VMs, then companions.
 pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
-    config.sources.iter().map(source).chain(config.artefacts.iter().map(companions)).collect()
+    let beside = config.artefacts.iter().map(companions).chain(config.hgs.iter().map(hgs));
+    config.sources.iter().map(source).chain(beside).collect()
 }
 
 fn source(config: &SourceConfig) -> Arc<dyn HostSource> {
@@ -215,7 +216,16 @@ fn companions(config: &ArtefactConfig) -> Arc<dyn HostSource> {
     }))
 }
 
-fn create_private_folder(path: &std::path::Path) -> Result<(), RunError> {
+fn hgs(config: &HgsConfig) -> Arc<dyn HostSource> {
+    Arc::new(HgsSource::new(
+        config.name.clone(),
+        config.url.clone(),
+        config.signing_certificate,
+        config.owner_guardian,
+    ))
+}
+
+fn create_private_folder(path: &Path) -> Result<(), RunError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -236,20 +246,24 @@ fn lock(config: &Config) -> Result<File, RunError> {
 }
 
 pub(crate) fn read_key(config: &Config) -> Result<SigningKey, RunError> {
-    let path = &config.signing_key;
-    let failed = |source| RunError::KeyUnreadable { path: path.clone(), source };
+    read_signing_key(&config.signing_key)
+}
+
+/// Reads a signing key that only its owner may read.
+pub(crate) fn read_signing_key(path: &Path) -> Result<SigningKey, RunError> {
+    let failed = |source| RunError::KeyUnreadable { path: path.to_owned(), source };
     #[cfg(unix)]
     {
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
         if mode & 0o077 != 0 {
-            return Err(RunError::KeyExposed { path: path.clone(), mode });
+            return Err(RunError::KeyExposed { path: path.to_owned(), mode });
         }
     }
     let text = std::fs::read(path).map_err(failed)?;
     let parsed = SigningKey::parse(&text, None);
     wipe(text);
-    parsed.map_err(|source| RunError::Key { path: path.clone(), source })
+    parsed.map_err(|source| RunError::Key { path: path.to_owned(), source })
 }
 
 fn wipe(mut text: Vec<u8>) {

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use lifeboat_audit::AuditError;
 use lifeboat_disk::DiskError;
 use lifeboat_engine::admin::AdminError;
 use lifeboat_engine::restore::RestoreError;
 use lifeboat_escrow::{SealingError, StateError};
+use lifeboat_importer::ImporterError;
 use lifeboat_recover::RecoverError;
 use lifeboat_schema::Exit;
 use lifeboat_vault::key::KeyError;
@@ -94,6 +96,15 @@ impl From<AdminError> for CliError {
     }
 }
 
+impl From<AuditError> for CliError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Vault(error) => error.into(),
+            other => Self::new(other.exit(), other.to_string()),
+        }
+    }
+}
+
 impl From<SealingError> for CliError {
     fn from(error: SealingError) -> Self {
         match error {
@@ -101,6 +112,17 @@ impl From<SealingError> for CliError {
             SealingError::State(error) => error.into(),
             SealingError::Seal(error) => error.into(),
             other => Self::usage(other.to_string()),
+        }
+    }
+}
+
+impl From<ImporterError> for CliError {
+    fn from(error: ImporterError) -> Self {
+        match error {
+            ImporterError::Vault(error) => error.into(),
+            ImporterError::Sealing(error) => error.into(),
+            ImporterError::State(error) => error.into(),
+            other => Self::new(other.exit(), other.to_string()),
         }
     }
 }

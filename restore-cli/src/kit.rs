@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use lifeboat_escrow::Spool;
 use lifeboat_schema::{Exit, Finding, OwnerId, PolicyRef, Role, VaultId};
 use lifeboat_vault::seal::Identities;
 use lifeboat_vault::store::{Store, StoreOptions};
@@ -79,6 +80,9 @@ impl KitArguments {
     }
 }
 
+/// Folder of the kit for records that the store could not take.
+const SPOOL_FOLDER: &str = "spool";
+
 /// File in the kit that remembers the newest records seen.
 const MEMORY_FILE: &str = "seen.json";
 
@@ -112,7 +116,39 @@ impl Kit {
                 VaultError::PolicyRolledBack { store: vault.store.describe(), seq: file.policy.seq }.into()
             );
         }
-        Ok(Self { vault, ledgers, folder: arguments.kit.clone(), memory })
+        let mut kit = Self { vault, ledgers, folder: arguments.kit.clone(), memory };
+        kit.put_in_order().await?;
+        Ok(kit)
+    }
+
+    /// Records that the store could not take when they were made.
+    pub(crate) fn spool(&self) -> Spool {
+        Spool::new(self.folder.join(SPOOL_FOLDER))
+    }
+
+    /// Puts waiting records into the store, as they were signed, and reads the ledgers again where one was put. What
+    /// cannot be put keeps no command from its work.
+    async fn put_in_order(&mut self) -> Result<(), CliError> {
+        match self.spool().put_in_order(&self.vault, &self.ledgers, None).await {
+            Ok(done) => {
+                if let Some((count, why)) = &done.waiting {
+                    crate::output::note(crate::output::plain(&format!(
+                        "note: {count} records of reveals still wait for the store: {why}"
+                    )));
+                }
+                if done.put > 0 {
+                    crate::output::note(format!(
+                        "{} records of reveals that waited are in the vault now.",
+                        done.put
+                    ));
+                    self.ledgers = self.vault.ledgers(&self.memory).await?;
+                }
+            }
+            Err(error) => crate::output::note(crate::output::plain(&format!(
+                "note: records of reveals wait in the kit, and cannot be put in order: {error}"
+            ))),
+        }
+        Ok(())
     }
 
     /// What is wrong with the ledgers, followed by what was found while reading what they name.

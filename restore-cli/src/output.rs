@@ -109,7 +109,7 @@ pub(crate) fn findings(findings: &[Finding]) {
 pub(crate) fn plain(text: &str) -> String {
     let acts = |one: char| {
         one.is_control()
-            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
     };
     text.chars().map(|one| if acts(one) { '\u{fffd}' } else { one }).collect()
 }
@@ -135,10 +135,35 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// Writes text of the answer as it is; it ends its lines itself.
+pub(crate) fn text(text: &str) {
+    if !IS_GONE.load(Ordering::Relaxed) {
+        noted(std::io::stdout().write_all(text.as_bytes()));
+    }
+}
+
+/// Colours text of the answer where its reader is a terminal that wants it.
+pub(crate) fn paint_line(text: &str, code: &str) -> String {
+    let wants = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match wants && std::io::stdout().is_terminal() {
+        true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        false => text.to_owned(),
+    }
+}
+
 /// Writes rows in columns, the header first.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+    in_columns(header, rows.iter().map(|row| (None, row.as_slice())));
+}
+
+/// Writes rows in columns, the header first and each row in its colour.
+pub(crate) fn coloured_table(header: &[&str], rows: &[(&str, Vec<String>)]) {
+    in_columns(header, rows.iter().map(|(code, row)| (Some(*code), row.as_slice())));
+}
+
+fn in_columns<'a>(header: &[&str], rows: impl Iterator<Item = (Option<&'a str>, &'a [String])> + Clone) {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for (_, row) in rows.clone() {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -152,13 +177,23 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
         text.trim_end().to_owned()
     };
     line(format(&mut header.iter().copied()));
-    for row in rows {
-        line(format(&mut row.iter().map(String::as_str)));
+    for (code, row) in rows {
+        let text = format(&mut row.iter().map(String::as_str));
+        line(code.map_or_else(|| text.clone(), |code| paint_line(&text, code)));
     }
 }
 
 /// A progress bar over bytes on a terminal, and nothing elsewhere.
 pub(crate) fn progress(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+}
+
+/// A progress bar over things on a terminal, and nothing elsewhere.
+pub(crate) fn progress_of(what: &'static str) -> ProgressBar {
+    bar(what, "{msg} {bar:30} {pos}/{len} {eta}")
+}
+
+fn bar(what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(0),
         if std::io::stderr().is_terminal() {
@@ -167,8 +202,7 @@ pub(crate) fn progress(what: &'static str) -> ProgressBar {
             ProgressDrawTarget::hidden()
         },
     );
-    let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    if let Ok(style) = style {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.set_message(what);

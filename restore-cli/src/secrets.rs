@@ -91,26 +91,6 @@ fn read_first_line(path: &Path) -> Result<Zeroizing<String>, CliError> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-/// Reads the first line of a file that only its owner may read.
-pub(crate) fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, CliError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let about = std::fs::metadata(path).map_err(|error| CliError::file(path, "read", &error))?;
-        let mode = about.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(CliError::new(
-                Exit::NoAccess,
-                format!(
-                    "others can read {} (mode {mode:03o}); run `chmod 600` on it, and change what it holds if someone did",
-                    path.display()
-                ),
-            ));
-        }
-    }
-    read_first_line(path)
-}
-
 /// Reads a signing key, asking for its passphrase if it has one.
 pub(crate) fn read_signing_key(path: &Path, passphrases: &PassphraseSource) -> Result<SigningKey, CliError> {
     let text = Zeroizing::new(std::fs::read(path).map_err(|error| CliError::file(path, "read", &error))?);

@@ -73,6 +73,8 @@ pub enum EscrowSource {
     Ldap,
     /// Entra ID, asked through Microsoft Graph.
     Entra,
+    /// A BitLocker protector's own copy of its secret, which any other key of the volume opens.
+    ReadBack,
 }
 
 impl EscrowSource {
@@ -90,6 +92,7 @@ impl EscrowSource {
             Self::KeyFile => "key file",
             Self::Ldap => "AD DS",
             Self::Entra => "Entra ID",
+            Self::ReadBack => "read-back",
         }
     }
 }

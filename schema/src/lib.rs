@@ -4,6 +4,7 @@
 //! make a value well-formed. It does no IO, seals nothing, verifies no signature.
 
 mod artefact;
+mod audit;
 mod body;
 mod companion;
 mod disk;
@@ -28,6 +29,12 @@ mod time;
 mod vm;
 
 pub use artefact::{ARTEFACTS, ArtefactKind, ArtefactRow, ArtefactTopic, Recreatable};
+pub use audit::{
+    AuditCode, AuditFinding, AuditLevel, AuditReport, AuditState, AuditTotals, AuditedHost, AuditedVm,
+    AuditedVolume, CanStart, CompromisedCompanion, CompromisedGuardian, CompromisedReport,
+    CompromisedSnapshot, CompromisedVm, NamedAs, OtherState, OtherWhat, Retire, StartAnswer, StolenKey,
+    VtpmAnswer,
+};
 pub use body::{
     ArtefactEntry, BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, FailedVm, NamesBody, PART_BYTES, PartEntry,
     RunEntry, SnapshotBody, VmEntry,
@@ -60,7 +67,7 @@ pub use plan::{BootExpectation, DiskFit, DiskMatch, NextStep, PlanVerdict, PlanW
 pub use policy::{
     Cut, OwnerTerms, PolicyTerms, VAULT_FORMAT, VAULT_VERSION, VaultHead, VmSelector, WriterTerms,
 };
-pub use proof::{PROOF_BODY_VERSION, ProofBody, ProofEntry, ProofOutcome};
+pub use proof::{EscrowProveReport, PROOF_BODY_VERSION, ProofBody, ProofCounts, ProofEntry, ProofOutcome};
 pub use record::{Content, KNOWN_CRITICAL, ObjectEntry, PolicyRef, RECORD_VERSION, Record, Tip};
 pub use recover::{
     ExtractedFiles, ProofLevel, ReadBackFile, RecoverDisk, RecoverPlan, RecoverReport, RecoverVolume,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    ArtefactsReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, EnrolledReport,
-    ErrorReport, EscrowBody, EscrowImportReport, EscrowListReport, EscrowRevealReport, ExplainReport,
+    ArtefactsReport, AuditReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, EnrolledReport,
+    ErrorReport, EscrowBody, EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport,
     GotArtefact, GuardianChangeReport, GuardianInspectReport, GuardianListReport, HostChangeReport,
     InitReport, NamesBody, ProofBody, Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport,
     RevealBody, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
@@ -23,9 +23,10 @@ pub fn schema_folder() -> PathBuf {
 
 /// Every schema, by file name.
 pub fn schemas() -> BTreeMap<&'static str, String> {
-    let all: [(&'static str, Schema); 33] = [
+    let all: [(&'static str, Schema); 35] = [
         ("agent-config.json", schema_for!(Config)),
         ("artefacts-report.json", schema_for!(ArtefactsReport)),
+        ("audit-report.json", schema_for!(AuditReport)),
         ("check-summary.json", schema_for!(CheckSummary)),
         ("disk-inspect-report.json", schema_for!(DiskInspectReport)),
         ("doctor-report.json", schema_for!(DoctorReport)),
@@ -35,6 +36,7 @@ pub fn schemas() -> BTreeMap<&'static str, String> {
         ("escrow-body.json", schema_for!(EscrowBody)),
         ("escrow-import-report.json", schema_for!(EscrowImportReport)),
         ("escrow-list-report.json", schema_for!(EscrowListReport)),
+        ("escrow-prove-report.json", schema_for!(EscrowProveReport)),
         ("escrow-reveal-report.json", schema_for!(EscrowRevealReport<'static>)),
         ("host-change-report.json", schema_for!(HostChangeReport)),
         ("importer-config.json", schema_for!(ImporterConfig)),
@@ -106,7 +108,7 @@ mod tests {
     fn no_report_is_forgotten() {
         let read =
             |name: &str| std::fs::read_to_string(schema_folder().join("../src").join(name)).expect(name);
-        let text = ["report.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
+        let text = ["report.rs", "audit.rs", "guardian_report.rs", "explain.rs"].map(read).concat();
         let mut reports = 0;
         for part in text
             .split("\n/// ")

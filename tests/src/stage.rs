@@ -197,6 +197,7 @@ impl Stage {
                 retry_delay_milliseconds: 1,
             }],
             artefacts: Vec::new(),
+            hgs: Vec::new(),
             metrics: Default::default(),
             log: Default::default(),
             notify: Default::default(),

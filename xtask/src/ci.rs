@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
-use crate::{Failure, documents, fuzz, layers, process, workspace};
+use crate::{Failure, documents, fuzz, layers, oracles, process, workspace};
 
 /// Seconds that each fuzz target gets.
 const FUZZ_SECONDS: u32 = 10;
@@ -31,8 +31,13 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
 ];
 
-/// What `--quick` leaves out.
-const LONG_STEPS: &[Step] = &[("documentation", documentation), ("fuzz", fuzz_step), ("demo (README)", demo)];
+/// What `--quick` leaves out. Oracles come first, as they take the tests' own programs.
+const LONG_STEPS: &[Step] = &[
+    ("oracles", oracles_step),
+    ("documentation", documentation),
+    ("fuzz", fuzz_step),
+    ("demo (README)", demo),
+];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let quick = arguments.flag("--quick");
@@ -135,6 +140,11 @@ fn dependencies() -> Result<Done, Failure> {
         ));
     }
     run_all([cargo("deny check advisories")])
+}
+
+fn oracles_step() -> Result<Done, Failure> {
+    let skipped = oracles::compare()?;
+    Ok(if skipped.is_empty() { Done::Passed } else { Done::Skipped(skipped.join("; ")) })
 }
 
 fn fuzz_step() -> Result<Done, Failure> {

@@ -19,11 +19,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("crates/disk", &["formats/*"]),
     ("crates/keys", &["formats/*"]),
     ("crates/guardian", &["formats/*"]),
+    ("crates/hgs", &["crates/guardian", "formats/*"]),
     // Works with disks alone: no vault is needed.
     ("crates/recover", &["crates/disk", "formats/*"]),
     ("crates/engine", &["crates/vault", "crates/disk", "crates/keys", "crates/recover", "formats/*"]),
+    ("crates/audit", &["crates/vault"]),
     ("crates/escrow", &["crates/vault", "formats/*"]),
-    ("crates/hyperv", &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "formats/*"]),
+    (
+        "crates/hyperv",
+        &["crates/engine", "crates/vault", "crates/disk", "crates/guardian", "crates/hgs", "formats/*"],
+    ),
+    // One run of an importer, which a person and the agent start alike.
+    ("crates/importer", &["crates/config", "crates/escrow", "crates/vault"]),
+    // Holds what escrow keeps against what the engine captured.
+    ("crates/prove", &["crates/engine", "crates/escrow", "crates/recover", "crates/vault", "formats/*"]),
     ("agent", &["crates/*", "formats/*"]),
     ("restore-cli", &["crates/*", "formats/*"]),
     ("tests", &["agent", "restore-cli", "crates/*", "formats/*"]),

@@ -11,6 +11,7 @@ mod demo;
 mod documents;
 mod fuzz;
 mod layers;
+mod oracles;
 mod process;
 mod schemas;
 mod workspace;
@@ -27,10 +28,15 @@ usage: cargo xtask COMMAND
   layers                            which crate may use which (DESIGN section 8)
   documents                         README, links, file lengths, machine paths
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
+  oracles                           our readers and writers against qemu-img, dissect, dislocker, as far as they are there
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
+  bench audit [--vms 10000] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
+                                    an audit from a cold and a warm catalog; writes docs/benchmarks.md
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
+  bench escrow [--entries 50000] [--vms 2000] [--dir DIR] [--programs DIR] [--no-write]
+                                    importing a directory and proving escrowed secrets; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
                                     our speed against restic, borg and rustic; writes docs/benchmarks.md
   bench fleet [--agents 100] [--vms 50] [--rounds 3] [--store URL] [--rgw-socket PATH] [--dir DIR] [--programs DIR] [--no-write]
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Some("layers") => layers::run(arguments),
         Some("documents") => documents::run(arguments),
         Some("schemas") => schemas::run(arguments),
+        Some("oracles") => oracles::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
         Some("bench") => bench::run(arguments),
         Some("help") | None => {

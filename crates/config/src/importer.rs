@@ -30,12 +30,25 @@ pub struct ImporterConfig {
     pub state_folder: PathBuf,
     /// Where the vault is.
     pub store: StoreConfig,
+    /// Files and folders whose exports are read at every run.
+    #[serde(default, rename = "escrow", skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<EscrowFolderConfig>,
     /// Directories that are asked for recovery secrets.
     #[serde(default, rename = "ldap", skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<LdapConfig>,
     /// Tenants of Entra ID that are asked for recovery secrets.
     #[serde(default, rename = "entra", skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<EntraConfig>,
+}
+
+/// A file, or a folder of files, that a tool exports recovery secrets to.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowFolderConfig {
+    /// Name for messages; must be another one for each source.
+    pub name: String,
+    /// The file, or the folder with everything below it.
+    pub path: PathBuf,
 }
 
 /// A directory: AD DS, or another one with its attributes.
@@ -105,13 +118,17 @@ impl ImporterConfig {
         config.signing_key = folder.join(&config.signing_key);
         config.state_folder = folder.join(&config.state_folder);
         let mut names = std::collections::BTreeSet::new();
-        let all =
-            config.directories.iter().map(|one| &one.name).chain(config.tenants.iter().map(|one| &one.name));
+        let folders = config.folders.iter().map(|one| &one.name);
+        let directories = config.directories.iter().map(|one| &one.name);
+        let all = folders.chain(directories).chain(config.tenants.iter().map(|one| &one.name));
         for name in all {
             if name.trim().is_empty() || !names.insert(name) {
                 let why = "is empty or stands twice; name each source differently".to_owned();
                 return Err(ConfigError::Value { path, key: "name", why });
             }
+        }
+        for one in &mut config.folders {
+            one.path = folder.join(&one.path);
         }
         for one in &mut config.directories {
             one.password_file = folder.join(&one.password_file);
@@ -121,6 +138,11 @@ impl ImporterConfig {
             one.secret_file = folder.join(&one.secret_file);
         }
         Ok(config)
+    }
+
+    /// Tells whether any source is named.
+    pub fn has_sources(&self) -> bool {
+        !self.folders.is_empty() || !self.directories.is_empty() || !self.tenants.is_empty()
     }
 
     /// Name of the file in an importer's folder.
@@ -144,6 +166,7 @@ mod tests {
         let text = include_str!("../../../examples/importer.toml");
         let config = read(text).unwrap();
         assert!(config.directories[0].password_file.is_absolute());
+        assert!(config.folders[0].path.is_absolute() && config.has_sources());
         assert!(config.tenants[0].graph_url.starts_with("https://graph"));
         for (from, to, expected) in [
             ("name = \"contoso\"", "name = \"example.test\"", "stands twice"),

@@ -14,7 +14,7 @@ use lifeboat_vault::store::StoreOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use importer::{EntraConfig, ImporterConfig, LdapConfig};
+pub use importer::{EntraConfig, EscrowFolderConfig, ImporterConfig, LdapConfig};
 pub use watching::{
     DigestInterval, LogConfig, LogFormat, MailConfig, MailTls, MetricsConfig, NotifyConfig, WebhookConfig,
 };
@@ -100,6 +100,9 @@ pub struct Config {
     /// Folders with what VMs depend on beside their own files.
     #[serde(default, rename = "artefact", skip_serializing_if = "Vec::is_empty")]
     pub artefacts: Vec<ArtefactConfig>,
+    /// Host Guardian Services whose guardian metadata are fetched in every run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hgs: Vec<HgsConfig>,
     /// `/metrics`, `/healthz` and `/readyz`.
     #[serde(default)]
     pub metrics: MetricsConfig,
@@ -180,6 +183,28 @@ pub struct ArtefactConfig {
     /// SHA-256 thumbprint of the owner guardian by which the policy tells whose they are, where the files do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_guardian: Option<Digest>,
+}
+
+/// A Host Guardian Service whose guardian metadata are fetched.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HgsConfig {
+    /// Name for messages and ids; must be another one for each folder, source and service.
+    pub name: String,
+    /// Address of the service, such as `http://hgs.example.com`, or of its metadata.xml.
+    pub url: String,
+    /// SHA-256 thumbprint of its primary signing certificate: others are refused. Without it the first one that answers is
+    /// believed, and another pair than before is a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_certificate: Option<Digest>,
+    /// SHA-256 thumbprint of the owner guardian by which the policy tells whose the metadata are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_guardian: Option<Digest>,
+}
+
+/// Tells whether a name can stand in ids, which people type.
+fn is_plain_name(name: &str) -> bool {
+    !name.trim().is_empty() && !name.contains(['/', '\\']) && !name.contains(char::is_control)
 }
 
 pub(crate) fn default_signing_key() -> PathBuf {
@@ -263,11 +288,7 @@ impl Config {
             if !names.insert(&artefact.name) {
                 return Err(bad("artefact.name", "stands twice; name each source and folder differently"));
             }
-            // It stands in ids, which people type.
-            if artefact.name.trim().is_empty()
-                || artefact.name.contains(['/', '\\'])
-                || artefact.name.contains(char::is_control)
-            {
+            if !is_plain_name(&artefact.name) {
                 return Err(bad("artefact.name", "is empty or has a slash; use a word"));
             }
             if artefact.kind == CompanionKind::Ingredient {
@@ -281,6 +302,20 @@ impl Config {
                     "artefact.ingredients",
                     "goes with the kinds shielding-data and hgs-state only",
                 ));
+            }
+        }
+        for hgs in &self.hgs {
+            if !names.insert(&hgs.name) {
+                return Err(bad(
+                    "hgs.name",
+                    "stands twice; name each source, folder and service differently",
+                ));
+            }
+            if !is_plain_name(&hgs.name) {
+                return Err(bad("hgs.name", "is empty or has a slash; use a word"));
+            }
+            if !["http://", "https://"].iter().any(|scheme| hgs.url.starts_with(scheme)) {
+                return Err(bad("hgs.url", "must begin with http:// or https://"));
             }
         }
         Ok(())
@@ -359,6 +394,21 @@ mod tests {
         ] {
             let error = with(&section).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn guardian_services_are_checked() {
+        let service = "\n[[hgs]]\nname = \"primary\"\nurl = \"http://hgs.example.com\"\n";
+        assert_eq!(read(&(minimal() + service)).unwrap().hgs[0].url, "http://hgs.example.com");
+        for (from, to, expected) in [
+            ("http://", "", "hgs.url"),
+            ("\"primary\"", "\"vms\"", "stands twice"),
+            ("\"primary\"", "\"a/b\"", "hgs.name"),
+            ("url =", "uri =", "unknown field `uri`"),
+        ] {
+            let error = read(&(minimal() + &service.replace(from, to))).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_schema::{ArtefactEntry, CompanionSummary, DigestBuilder, PlannedFile, VmName};
 use lifeboat_vault::seal::Identities;
-use lifeboat_vault::vault::{Vault, VaultError, object_path};
+use lifeboat_vault::vault::Vault;
 
 use crate::guardians::vm_name;
-use crate::inventory::{FoundCompanion, VmStates};
+use crate::inventory::{FoundCompanion, VmStates, bundle_of};
 use crate::restore::{RestoreError, checked_path};
 
 /// Of several captures of one companion the newest; the order stays.
@@ -97,18 +97,8 @@ async fn write_one(
     let mut file = tempfile::Builder::new().prefix(".lifeboat-").tempfile_in(folder).map_err(failed)?;
     let mut whole = DigestBuilder::default();
     for part in &artefact.parts {
-        let damaged = |what: String| VaultError::Damaged {
-            place: object_path(&found.record.writer, &part.object).to_string(),
-            what,
-        };
-        let object =
-            found.record.objects.iter().find(|object| object.name == part.object).ok_or_else(|| {
-                damaged(format!("record {} does not name this bundle of {}", found.record.seq, artefact.path))
-            })?;
-        if object.class != artefact.class {
-            let (have, wanted) = (object.class, artefact.class);
-            return Err(damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into());
-        }
+        let object = found.record.objects.iter().find(|object| object.name == part.object);
+        let object = bundle_of(&found.record, artefact, part, object)?;
         let bytes = vault.read_member(&found.record.writer, object, part, identities).await?;
         whole.update(&bytes);
         file.write_all(&bytes).map_err(failed)?;

@@ -7,40 +7,47 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use lifeboat_schema::{
-    BodyHead, DiskEntry, EncryptionKind, Finding, Kind, Pairing, PartitionScheme, Severity, SignatureState,
-    SubjectId, Time, VmEntry, VmRecord, VtpmSight, WriterId,
+    BodyHead, CompanionEntry, DiskEntry, EncryptionKind, Finding, Kind, Pairing, PartitionScheme, Severity,
+    SignatureState, SubjectId, Time, VmEntry, VmRecord, VtpmSight, WriterId,
 };
 use lifeboat_vault::vault::Ledgers;
 
-/// Concerns about the newest captured state of each VM, gathered while bodies are read one by one.
+/// Concerns about the newest captured state of each VM and companion, gathered while bodies are read one by one.
 #[derive(Default)]
 pub struct Concerns(Mutex<HashMap<(WriterId, SubjectId), Known>>);
 
-/// What one body says of a VM.
+/// What one body says of a VM or companion.
 struct Known {
     seq: u64,
     captured: Time,
-    vm_id: String,
+    /// Of a VM the same on every host.
+    id: String,
     findings: Vec<Finding>,
 }
 
 impl Concerns {
     /// Takes in a VM's entry; the one in the body sealed last counts.
     pub fn add(&self, head: &BodyHead, entry: &VmEntry) {
-        let known = Known {
-            seq: head.seq,
-            captured: entry.captured,
-            vm_id: entry.vm.vm_id.clone(),
-            findings: concerns(&entry.vm),
-        };
+        let (id, findings) = (entry.vm.vm_id.clone(), concerns(&entry.vm));
+        self.take(head, &entry.subject, Known { seq: head.seq, captured: entry.captured, id, findings });
+    }
+
+    /// Takes in a companion's entry likewise. What it is called is its host's own affair: no two hosts have one together.
+    pub fn add_companion(&self, head: &BodyHead, entry: &CompanionEntry) {
+        let id = format!("{} of {}", entry.companion.id, head.writer);
+        let findings = entry.companion.findings.clone();
+        self.take(head, &entry.subject, Known { seq: head.seq, captured: entry.captured, id, findings });
+    }
+
+    fn take(&self, head: &BodyHead, subject: &SubjectId, known: Known) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (head.writer.clone(), entry.subject.clone());
+        let key = (head.writer.clone(), subject.clone());
         if all.get(&key).is_none_or(|before| before.seq < known.seq) {
             all.insert(key, known);
         }
     }
 
-    /// The findings of the VMs that the newest snapshot of some host has, each VM's newest captured state. By VM id.
+    /// The findings of the VMs and companions that the newest snapshot of some host has, each in its newest captured state. By id.
     ///
     /// Takes them out: it has none afterwards.
     pub fn of_newest(&self, ledgers: &Ledgers) -> Vec<Finding> {
@@ -53,8 +60,8 @@ impl Concerns {
             };
             for subject in record.subjects.keys() {
                 let Some(known) = all.remove(&(ledger.writer.clone(), subject.clone())) else { continue };
-                if newest.get(&known.vm_id).is_none_or(|before| before.captured < known.captured) {
-                    newest.insert(known.vm_id.clone(), known);
+                if newest.get(&known.id).is_none_or(|before| before.captured < known.captured) {
+                    newest.insert(known.id.clone(), known);
                 }
             }
         }

@@ -11,7 +11,7 @@ use zstd::bulk::{Compressor, Decompressor};
 const LEVEL: i32 = 1;
 
 /// Largest entry that is unpacked: a VM of some ten thousand files. A damaged catalog may claim any size.
-const MAX_ENTRY_BYTES: usize = 64 << 20;
+pub(crate) const MAX_ENTRY_BYTES: usize = 64 << 20;
 
 /// What a body holds of one subject.
 #[derive(Serialize)]

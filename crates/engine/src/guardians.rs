@@ -5,9 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use lifeboat_schema::{Addressees, Digest, GuardianEntry, KnownGuardian, Time, VmName, VmRecord};
+use lifeboat_schema::{
+    Addressees, CompanionCertificate, CompanionKind, Digest, GuardianEntry, KnownGuardian, Time, VmName,
+    VmRecord,
+};
 
-use crate::inventory::VmStates;
+use crate::inventory::{FoundCompanion, VmStates};
+use crate::restore::KnownFabric;
 
 /// How a VM key protector names a guardian.
 #[derive(Clone, Copy)]
@@ -62,6 +66,29 @@ pub fn not_understood(vms: &[VmStates]) -> Vec<VmName> {
         .filter(|vm| vm.key_protector.is_some() && vm.addressed_to.is_none())
         .map(vm_name)
         .collect()
+}
+
+/// The fabrics whose guardian metadata, or certificates, are among companions.
+pub fn known_fabrics(companions: &[FoundCompanion]) -> Vec<KnownFabric> {
+    let of_companion = |found: &FoundCompanion| {
+        let record = &found.entry.companion;
+        // Metadata begin with the primary pair, signing first. Whether a certificate alone is one to which things are
+        // encrypted, only a VM key protector tells: each stands for itself.
+        let fabric = |one: &CompanionCertificate| KnownFabric {
+            guardian: GuardianEntry {
+                name: one.name.clone(),
+                host: one.host.clone(),
+                signing: record.certificates.first().unwrap_or(one).certificate.clone(),
+                encryption: one.certificate.clone(),
+            },
+            place: record.place.clone(),
+            captured: found.entry.captured,
+        };
+        record.certificates.iter().map(fabric).collect::<Vec<_>>()
+    };
+    let metadata =
+        companions.iter().filter(|one| one.entry.companion.kind == CompanionKind::GuardianMetadata);
+    metadata.flat_map(of_companion).collect()
 }
 
 /// Tells whether the validity of one of a guardian's certificates is over. A guarded fabric does not look at it.

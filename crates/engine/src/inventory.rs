@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
-    CarriedWhy, CompanionEntry, Content, Digest, Finding, Kind, ObjectEntry, Record, Severity, SnapshotBody,
-    SnapshotSummary, SubjectId, Time, VmEntry, WriterId,
+    ArtefactEntry, CarriedWhy, CompanionEntry, Content, Digest, Finding, Kind, ObjectEntry, PartEntry,
+    Record, Severity, SnapshotBody, SnapshotSummary, SubjectId, Time, VmEntry, WriterId,
 };
 use lifeboat_vault::ledger::{Ledger, LedgerRecord};
 use lifeboat_vault::seal::{Identities, SealError};
-use lifeboat_vault::vault::{Ledgers, Vault, VaultError};
+use lifeboat_vault::vault::{Ledgers, Vault, VaultError, object_path};
 
 /// One VM in one record.
 #[derive(Clone)]
@@ -67,27 +67,49 @@ pub struct FoundCompanion {
     pub carried: Option<CarriedWhy>,
 }
 
+/// The bundle of a part, as the record's `entry` for it says; damage where there is none, or one of another class.
+pub(crate) fn bundle_of<'e>(
+    record: &Record,
+    artefact: &ArtefactEntry,
+    part: &PartEntry,
+    entry: Option<&'e ObjectEntry>,
+) -> Result<&'e ObjectEntry, VaultError> {
+    let what = match entry {
+        Some(entry) if entry.class == artefact.class => return Ok(entry),
+        Some(entry) => format!("it is of class {}, and {} of {}", entry.class, artefact.path, artefact.class),
+        None => format!("record {} does not name this bundle of {}", record.seq, artefact.path),
+    };
+    Err(VaultError::Damaged { place: object_path(&record.writer, &part.object).to_string(), what })
+}
+
 /// Reads bodies, each once.
 pub struct Inventory<'a> {
     vault: &'a Vault,
     ledgers: &'a Ledgers,
     identities: &'a Identities,
     /// By writer too: what one writer falsely names must not hide what another holds.
-    bodies: HashMap<(WriterId, Digest), Arc<Read>>,
+    /// None where one cannot be had.
+    bodies: HashMap<(WriterId, Digest), Option<Indexed>>,
     /// What could not be read.
     pub findings: Vec<Finding>,
 }
 
-/// A body, or that it cannot be had.
-enum Read {
-    Body {
-        host: Arc<str>,
-        vms: HashMap<SubjectId, Arc<VmEntry>>,
-        companions: HashMap<SubjectId, Arc<CompanionEntry>>,
-        carried: HashMap<SubjectId, CarriedWhy>,
-        seq: u64,
-    },
-    Nothing,
+/// A body, by subject.
+struct Indexed {
+    host: Arc<str>,
+    vms: HashMap<SubjectId, Arc<VmEntry>>,
+    companions: HashMap<SubjectId, Arc<CompanionEntry>>,
+    carried: HashMap<SubjectId, CarriedWhy>,
+    seq: u64,
+}
+
+/// A subject of a record, in the newest of the bodies that the record gives it.
+struct Described<E> {
+    record: Arc<Record>,
+    record_id: Digest,
+    host: Arc<str>,
+    entry: Arc<E>,
+    carried: Option<CarriedWhy>,
 }
 
 impl<'a> Inventory<'a> {
@@ -163,35 +185,11 @@ impl<'a> Inventory<'a> {
 
     async fn companions_of(&mut self, records: &[&LedgerRecord]) -> Result<Vec<FoundCompanion>, VaultError> {
         self.load(records).await?;
-        let mut found = Vec::new();
-        for record in records {
-            let shared = Arc::new(record.signed.record.clone());
-            let body = |place: &u32| {
-                self.bodies.get(&(shared.writer.clone(), shared.objects.get(*place as usize)?.name))
-            };
-            for (subject, places) in &shared.subjects {
-                let mut described = None;
-                let mut carried = None;
-                for read in places.iter().filter_map(body) {
-                    let Read::Body { host, companions, seq, .. } = &**read else { continue };
-                    let newer = described.as_ref().is_none_or(|(before, _, _)| before < seq);
-                    if let Some(entry) = companions.get(subject).filter(|_| newer) {
-                        described = Some((*seq, Arc::clone(host), Arc::clone(entry)));
-                    }
-                }
-                for object in shared.objects.iter().filter(|object| object.content == Content::Body) {
-                    if let Some(read) = self.bodies.get(&(shared.writer.clone(), object.name))
-                        && let Read::Body { carried: of_run, seq, .. } = &**read
-                        && *seq == shared.seq
-                    {
-                        carried = carried.or_else(|| of_run.get(subject).copied());
-                    }
-                }
-                let Some((_, host, entry)) = described else { continue };
-                let record = Arc::clone(&shared);
-                found.push(FoundCompanion { record, host, entry, carried });
-            }
-        }
+        let found = self.described(records, |body| &body.companions).into_iter().map(|one| {
+            let Described { record, host, entry, carried, .. } = one;
+            FoundCompanion { record, host, entry, carried }
+        });
+        let mut found: Vec<FoundCompanion> = found.collect();
         found.sort_by(|a, b| {
             let key = |one: &FoundCompanion| {
                 let companion = &one.entry.companion;
@@ -204,44 +202,48 @@ impl<'a> Inventory<'a> {
 
     async fn of_records(&mut self, records: &[&LedgerRecord]) -> Result<Vec<Found>, VaultError> {
         self.load(records).await?;
-        let mut found = Vec::new();
+        let found = self.described(records, |body| &body.vms).into_iter().map(|one| {
+            let Described { record, record_id, host, entry, carried } = one;
+            Found { record, record_id, host, entry, carried }
+        });
+        Ok(found.collect())
+    }
+
+    /// The subjects of records that stand among `entries` of their bodies.
+    fn described<E>(
+        &self,
+        records: &[&LedgerRecord],
+        entries: impl Fn(&Indexed) -> &HashMap<SubjectId, Arc<E>>,
+    ) -> Vec<Described<E>> {
+        let mut all = Vec::new();
         for record in records {
             let shared = Arc::new(record.signed.record.clone());
-            let bodies: Vec<&Read> = shared
+            let body =
+                |object: &ObjectEntry| self.bodies.get(&(shared.writer.clone(), object.name))?.as_ref();
+            let of_run: Vec<&Indexed> = shared
                 .objects
                 .iter()
                 .filter(|object| object.content == Content::Body)
-                .filter_map(|object| {
-                    self.bodies.get(&(shared.writer.clone(), object.name)).map(|body| &**body)
-                })
+                .filter_map(body)
                 .collect();
             for (subject, places) in &shared.subjects {
-                // A subject stands in the newest of the bodies that the record gives it.
                 let described = places
                     .iter()
-                    .filter_map(|place| {
-                        self.bodies.get(&(shared.writer.clone(), shared.objects.get(*place as usize)?.name))
-                    })
-                    .filter_map(|body| match &**body {
-                        Read::Body { host, vms, seq, .. } => vms.get(subject).map(|vm| (*seq, host, vm)),
-                        Read::Nothing => None,
-                    })
-                    .max_by_key(|(seq, _, _)| *seq);
-                let Some((_, host, entry)) = described else { continue };
-                let carried = bodies.iter().find_map(|body| match body {
-                    Read::Body { carried, seq, .. } if *seq == shared.seq => carried.get(subject).copied(),
-                    _ => None,
-                });
-                found.push(Found {
+                    .filter_map(|place| body(shared.objects.get(*place as usize)?))
+                    .filter_map(|body| Some((body, entries(body).get(subject)?)))
+                    .max_by_key(|(body, _)| body.seq);
+                let Some((body, entry)) = described else { continue };
+                let of_run = of_run.iter().filter(|body| body.seq == shared.seq);
+                all.push(Described {
                     record: Arc::clone(&shared),
                     record_id: record.signed.name.id,
-                    host: Arc::clone(host),
+                    host: Arc::clone(&body.host),
                     entry: Arc::clone(entry),
-                    carried,
+                    carried: of_run.filter_map(|body| body.carried.get(subject)).next().copied(),
                 });
             }
         }
-        Ok(found)
+        all
     }
 
     /// Reads the bodies of `records` that were not read yet.
@@ -269,8 +271,8 @@ impl<'a> Inventory<'a> {
         let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(concurrency).try_collect().await?;
         for (name, body) in read {
             let body = match body {
-                Ok(Some(body)) => index(body),
-                Ok(None) => Read::Nothing,
+                Ok(Some(body)) => Some(index(body)),
+                Ok(None) => None,
                 Err((place, what)) => {
                     self.findings.push(Finding::new(
                         Severity::Damage,
@@ -279,17 +281,17 @@ impl<'a> Inventory<'a> {
                         what,
                         "bring the object back from a mirror or an older version; older snapshots of its VMs may still restore",
                     ));
-                    Read::Nothing
+                    None
                 }
             };
-            self.bodies.insert(name, Arc::new(body));
+            self.bodies.insert(name, body);
         }
         Ok(())
     }
 
     /// Whether any body could be opened.
     pub fn opened_something(&self) -> bool {
-        self.bodies.values().any(|body| matches!(**body, Read::Body { .. }))
+        self.bodies.values().any(Option::is_some)
     }
 
     /// Whether there was any body to open.
@@ -302,13 +304,13 @@ fn is_snapshot(record: &LedgerRecord) -> bool {
     record.signed.record.kind == Kind::Snapshot
 }
 
-fn index(body: SnapshotBody) -> Read {
+fn index(body: SnapshotBody) -> Indexed {
     let carried = body.run.carried.iter().map(|vm| (vm.subject.clone(), vm.why)).collect();
     let host: Arc<str> = body.host.into();
     // A clone has no spare capacity, which is half of what the parser's lists take; thousands of VMs stay for long.
     let vms = body.vms.into_iter().map(|vm| (vm.subject.clone(), Arc::new(vm.clone()))).collect();
     let companions = body.companions.into_iter().map(|one| (one.subject.clone(), Arc::new(one))).collect();
-    Read::Body { host, vms, companions, carried, seq: body.head.seq }
+    Indexed { host, vms, companions, carried, seq: body.head.seq }
 }
 
 /// A VM with its states across hosts.

@@ -16,8 +16,8 @@ pub mod silence;
 pub mod snapshot;
 pub mod source;
 
-/// Threads that a program's runtime should keep for blocking work: one for each core, and two that read or write
-/// while those compute. Each thread more would keep memory of its own.
+/// Threads that a program's runtime should keep for blocking work: one for each core, and four that read or write
+/// while those compute: each waits long for a disk that makes files durable. Each thread more would keep memory of its own.
 pub fn blocking_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + 2
+    std::thread::available_parallelism().map_or(1, usize::from) + 4
 }

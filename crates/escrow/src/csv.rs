@@ -71,6 +71,11 @@ impl Column {
             _ => Self::Unknown,
         }
     }
+
+    /// Tells whether neither a recovery password nor an id of its BitLocker protector belongs there.
+    fn is_of_another_kind(self) -> bool {
+        !matches!(self, Self::Protector | Self::Password | Self::KeyPackage | Self::Unknown)
+    }
 }
 
 /// The value of a field.
@@ -85,12 +90,28 @@ enum Value {
 /// Bytes of `X'...'`, as `csvde` writes them.
 fn hexadecimal(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let digits = text.strip_prefix("X'").or_else(|| text.strip_prefix("x'"))?.strip_suffix('\'')?;
+    hexadecimal_digits(digits)
+}
+
+fn hexadecimal_digits(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
     if digits.len() > 2 * directory::MAX_KEY_PACKAGE_BYTES || !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let byte = |pair: &[u8; 2]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
     digits.as_bytes().as_chunks::<2>().0.iter().map(byte).collect::<Option<Vec<u8>>>().map(Zeroizing::new)
+}
+
+/// Bytes of a key package in any of the forms that exports have: `X'...'`, `0x...`, bare digits, base64.
+fn key_package(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    use base64::Engine as _;
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let base64 = || {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok().map(Zeroizing::new)?;
+        (bytes.len() <= directory::MAX_KEY_PACKAGE_BYTES).then_some(bytes)
+    };
+    let bytes = hexadecimal(text).or_else(|| hexadecimal_digits(digits)).or_else(base64)?;
+    (!bytes.is_empty()).then_some(bytes)
 }
 
 impl Value {
@@ -198,7 +219,19 @@ fn row(
     let (mut passwords, mut packages, mut time, mut is_damaged) = (Vec::new(), Vec::new(), None, false);
     for (index, field) in fields.iter().enumerate() {
         let column = columns.get(index).copied().unwrap_or(Column::Unknown);
-        match (column, Value::of(field)) {
+        let value = Value::of(field);
+        if column.is_of_another_kind() && matches!(value, Value::Other) {
+            // Columns that are shifted, or a note: what stands there is kept, and nothing is paired with it.
+            for shape in shapes::find(field) {
+                match shape.kind {
+                    Kind::Password(password) => passwords.push(password),
+                    Kind::DamagedPassword(error) => import.problem(place.clone(), Trouble::Password(error)),
+                    Kind::Id(_) | Kind::DamagedId => continue,
+                }
+                is_damaged = true;
+            }
+        }
+        match (column, value) {
             (_, Value::Password(password)) => passwords.push(password),
             (_, Value::DamagedPassword(error)) => {
                 is_damaged = true;
@@ -211,7 +244,11 @@ fn row(
             (Column::Name, _) => from_name = shapes::only_id(field),
             (Column::Time, _) => time = time::parse(field),
             (Column::Disclosed, _) => hints.is_disclosed = matches!(field.trim(), "1" | "True" | "true"),
-            (Column::KeyPackage, _) => packages.extend(hexadecimal(field.trim())),
+            (Column::KeyPackage, _) if field.trim().is_empty() => {}
+            (Column::KeyPackage, _) => match key_package(field.trim()) {
+                Some(package) => packages.push(package),
+                None => import.problem(place.clone(), Trouble::BadValue("the key package")),
+            },
             (Column::Protector, Value::Other) if field.trim().is_empty() => {}
             (Column::Protector, _) | (_, Value::DamagedId) => {
                 is_damaged = true;
@@ -260,6 +297,7 @@ fn row(
             secret,
             place: place.clone(),
             time,
+            is_time_of_file: false,
             hints: hints.clone(),
         });
     }

@@ -4,21 +4,6 @@
 
 use zeroize::Zeroizing;
 
-/// How a text was encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// UTF-8, or plain ASCII.
-    Utf8,
-    /// UTF-16, little-endian.
-    Utf16Le,
-    /// UTF-16, big-endian.
-    Utf16Be,
-    /// Code page 1252, of files.
-    Windows1252,
-    /// Code page 850, of consoles in Western Europe.
-    Oem850,
-}
-
 /// Bytes that are looked at to tell UTF-16 without a byte order mark.
 const SAMPLE_BYTES: usize = 4096;
 
@@ -28,12 +13,12 @@ const OEM_850: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø�
 const WINDOWS_1252: &str = "€\u{fffd}‚ƒ„…†‡ˆ‰Š‹Œ\u{fffd}Ž\u{fffd}\u{fffd}‘’“”•–—˜™š›œ\u{fffd}žŸ";
 
 /// Decodes `bytes`; what belongs to no character becomes U+FFFD. The text is wiped when dropped.
-pub(crate) fn decode(bytes: &[u8]) -> (Zeroizing<String>, Encoding) {
+pub(crate) fn decode(bytes: &[u8]) -> Zeroizing<String> {
     if let Some(rest) = bytes.strip_prefix(&[0xff, 0xfe]) {
-        return (utf16(rest, u16::from_le_bytes), Encoding::Utf16Le);
+        return utf16(rest, u16::from_le_bytes);
     }
     if let Some(rest) = bytes.strip_prefix(&[0xfe, 0xff]) {
-        return (utf16(rest, u16::from_be_bytes), Encoding::Utf16Be);
+        return utf16(rest, u16::from_be_bytes);
     }
     let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
     let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
@@ -41,23 +26,23 @@ pub(crate) fn decode(bytes: &[u8]) -> (Zeroizing<String>, Encoding) {
     let (even, odd) = (zeros(0), zeros(1));
     // Every second byte of Latin text is zero; a few characters of other scripts do not change that.
     if odd > even && odd * 3 > sample.len() {
-        return (utf16(bytes, u16::from_le_bytes), Encoding::Utf16Le);
+        return utf16(bytes, u16::from_le_bytes);
     }
     if even > odd && even * 3 > sample.len() {
-        return (utf16(bytes, u16::from_be_bytes), Encoding::Utf16Be);
+        return utf16(bytes, u16::from_be_bytes);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        return (Zeroizing::new(text.to_owned()), Encoding::Utf8);
+        return Zeroizing::new(text.to_owned());
     }
     // Letters of Western languages lie at 0x80 to 0x9A in code page 850, and from 0xC0 on in 1252.
     let count = |wanted: fn(&u8) -> bool| bytes.iter().filter(|byte| wanted(byte)).count();
     let console = count(|byte| (0x80..=0x9a).contains(byte));
     let file = count(|&byte| byte >= 0xc0 && byte != 0xe1);
     if console > file {
-        return (single(bytes, &OEM_850.chars().collect::<Vec<_>>()), Encoding::Oem850);
+        return single(bytes, &OEM_850.chars().collect::<Vec<_>>());
     }
     let table: Vec<char> = WINDOWS_1252.chars().chain('\u{a0}'..='\u{ff}').collect();
-    (single(bytes, &table), Encoding::Windows1252)
+    single(bytes, &table)
 }
 
 /// Bytes that a UTF-16 unit, or a character of a code page, takes in UTF-8 at most.
@@ -111,18 +96,17 @@ mod tests {
             text.chars().map(|c| if c.is_ascii() { c as u8 } else { place(c) }).collect()
         };
         let cases = [
-            (text.as_bytes().to_vec(), Encoding::Utf8),
-            (marked(&[0xef, 0xbb, 0xbf], text.as_bytes().to_vec()), Encoding::Utf8),
-            (utf16(u16::to_le_bytes), Encoding::Utf16Le),
-            (utf16(u16::to_be_bytes), Encoding::Utf16Be),
-            (marked(&[0xff, 0xfe], utf16(u16::to_le_bytes)), Encoding::Utf16Le),
-            (marked(&[0xfe, 0xff], utf16(u16::to_be_bytes)), Encoding::Utf16Be),
-            (paged(OEM_850), Encoding::Oem850),
-            (paged(WINDOWS_1252), Encoding::Windows1252),
+            text.as_bytes().to_vec(),
+            marked(&[0xef, 0xbb, 0xbf], text.as_bytes().to_vec()),
+            utf16(u16::to_le_bytes),
+            utf16(u16::to_be_bytes),
+            marked(&[0xff, 0xfe], utf16(u16::to_le_bytes)),
+            marked(&[0xfe, 0xff], utf16(u16::to_be_bytes)),
+            paged(OEM_850),
+            paged(WINDOWS_1252),
         ];
-        for (bytes, encoding) in cases {
-            let (decoded, told) = decode(&bytes);
-            assert_eq!((decoded.as_str(), told), (text, encoding));
+        for bytes in cases {
+            assert_eq!(decode(&bytes).as_str(), text);
         }
     }
 
@@ -130,8 +114,8 @@ mod tests {
     fn tables_have_all_their_characters() {
         assert_eq!(OEM_850.chars().count(), 128);
         assert_eq!(WINDOWS_1252.chars().count(), 32);
-        assert_eq!(decode(&[]).0.as_str(), "");
-        assert_eq!(decode(&[0xff, 0xfe, 0x41]).0.as_str(), "");
+        assert_eq!(decode(&[]).as_str(), "");
+        assert_eq!(decode(&[0xff, 0xfe, 0x41]).as_str(), "");
     }
 
     #[test]
@@ -140,8 +124,7 @@ mod tests {
             "before, and all of what comes after".encode_utf16().flat_map(u16::to_le_bytes).collect();
         bytes.splice(..0, [0xff, 0xfe]);
         bytes.remove(10);
-        let (text, encoding) = decode(&bytes);
-        assert_eq!(encoding, Encoding::Utf16Le);
+        let text = decode(&bytes);
         assert!(
             text.starts_with("befo") && text.ends_with(", and all of what comes after"),
             "{}",

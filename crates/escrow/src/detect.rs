@@ -31,6 +31,14 @@ impl Input<'_> {
 /// Imports a file of any known kind. What cannot be read is in the [`Import`], never lost in silence.
 #[must_use]
 pub fn import(input: &Input<'_>) -> Import {
+    let mut import = read(input);
+    for found in &mut import.found {
+        found.is_time_of_file = input.modified.is_some() && found.time == input.modified;
+    }
+    import
+}
+
+fn read(input: &Input<'_>) -> Import {
     let mut refused = Import::new(EscrowSource::Text);
     if input.bytes.is_empty() {
         refused.problem(Place::Whole, Trouble::Empty);
@@ -44,7 +52,7 @@ pub fn import(input: &Input<'_>) -> Import {
     if let Some(import) = key_file::import(input) {
         return import;
     }
-    let (text, _) = decode(input.bytes);
+    let text = decode(input.bytes);
     if json::is_json(&text) {
         return json::import(input, &text);
     }

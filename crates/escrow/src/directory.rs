@@ -2,7 +2,7 @@
 //!
 //! The id stands twice, as an attribute and in the object's name: where the two do not agree, neither counts.
 
-use lifeboat_fve::{Guid, KeyPackage, RecoveryPassword, RecoveryPasswordError, SecretBytes};
+use lifeboat_fve::{Guid, RecoveryPassword, RecoveryPasswordError, SecretBytes};
 use lifeboat_schema::Time;
 
 use crate::error::Trouble;
@@ -77,9 +77,28 @@ impl RecoveryObject {
                     _ if name == "msfve-recoverypassword" => {
                         self.passwords.push(RecoveryPassword::parse(text));
                     }
-                    _ => {}
+                    // Within longer text, such as a note of an administrator.
+                    _ => {
+                        for shape in shapes::find(text) {
+                            match shape.kind {
+                                shapes::Kind::Password(password) => self.note(Ok(password)),
+                                shapes::Kind::DamagedPassword(error) => self.note(Err(error)),
+                                _ => {}
+                            }
+                        }
+                    }
                 }
             }
+        }
+    }
+
+    /// Takes what stands in longer text, unless an attribute of its own says the same.
+    fn note(&mut self, found: Result<RecoveryPassword, RecoveryPasswordError>) {
+        let is_known = |password: &RecoveryPassword| {
+            self.passwords.iter().flatten().any(|known| known.same_as(password))
+        };
+        if !found.as_ref().is_ok_and(is_known) {
+            self.passwords.push(found);
         }
     }
 
@@ -116,14 +135,16 @@ impl RecoveryObject {
         }
         if let Some(package) = self.package {
             let secret = Secret::KeyPackage(package);
-            import.found.push(FoundSecret { protector, secret, place: place.clone(), time, hints });
+            import.found.push(FoundSecret {
+                protector,
+                secret,
+                place: place.clone(),
+                time,
+                is_time_of_file: false,
+                hints,
+            });
         }
     }
-}
-
-/// Tells why a key package is not understood; it is kept all the same, because no sample of its layout was ever seen.
-pub(crate) fn key_package_trouble(bytes: &[u8]) -> Option<Trouble> {
-    KeyPackage::parse(bytes).err().map(Trouble::KeyPackage)
 }
 
 /// The values of the parts of a distinguished name, from the object up.

@@ -30,10 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Scope of a token for everything that the application may do.
 const SCOPE: &str = "https://graph.microsoft.com/.default";
 
-/// Where tokens come from by default.
-pub const DEFAULT_LOGIN_URL: &str = "https://login.microsoftonline.com";
-/// Where Graph is by default.
-pub const DEFAULT_GRAPH_URL: &str = "https://graph.microsoft.com/v1.0";
+/// Keys in a row that may fail before no more are asked for.
+const MAX_FAILURES_IN_A_ROW: usize = 3;
 
 /// A tenant and how to ask it.
 pub struct EntraTenant {
@@ -43,9 +41,9 @@ pub struct EntraTenant {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Zeroizing<String>,
-    /// Where tokens come from, such as [`DEFAULT_LOGIN_URL`].
+    /// Where tokens come from, such as `https://login.microsoftonline.com`.
     pub login_url: String,
-    /// Where Graph is, such as [`DEFAULT_GRAPH_URL`].
+    /// Where Graph is, such as `https://graph.microsoft.com/v1.0`.
     pub graph_url: String,
 }
 
@@ -131,7 +129,7 @@ impl EntraTenant {
     /// Asks for every key whose id `is_known` does not know.
     ///
     /// # Errors
-    /// [`EntraError`]. What was read before an error is lost, and read again next time.
+    /// [`EntraError`] where nothing was given. One key that is not given loses no other: it is a problem of the import.
     pub async fn ask(&self, is_known: &(dyn Fn(Guid) -> bool + Sync)) -> Result<Import, EntraError> {
         for url in [&self.login_url, &self.graph_url] {
             check_url(url)?;
@@ -148,8 +146,27 @@ impl EntraTenant {
         session.log_in().await?;
         let mut import = Import::new(EscrowSource::Entra);
         let ids = session.list(&mut import).await?;
-        for id in ids.into_iter().filter(|id| !is_known(*id)) {
-            session.key(id, &mut import).await?;
+        let mut failures = 0;
+        let mut wanted = ids.into_iter().filter(|id| !is_known(*id));
+        while let Some(id) = wanted.next() {
+            let Err(error) = session.key(id, &mut import).await else {
+                failures = 0;
+                continue;
+            };
+            failures += 1;
+            let is_nothing_given = import.found.is_empty();
+            if is_nothing_given && (failures == MAX_FAILURES_IN_A_ROW || wanted.size_hint().1 == Some(0)) {
+                return Err(error);
+            }
+            let what = Trouble::NotGiven { id: id.to_string(), why: error.to_string() };
+            import.problem(Place::Entry(id.to_string()), what);
+            if failures == MAX_FAILURES_IN_A_ROW {
+                let left = wanted.count();
+                if left > 0 {
+                    import.problem(Place::Whole, Trouble::NotAsked(left));
+                }
+                break;
+            }
         }
         Ok(import)
     }

@@ -38,6 +38,17 @@ pub enum Trouble {
     /// A list of keys that holds ids alone.
     #[error("the key {0} is only listed: a list of Microsoft Graph never holds the keys, fetch each one")]
     OnlyListed(String),
+    /// A key that the service lists and did not give.
+    #[error("the key {id} was not given: {why}")]
+    NotGiven {
+        /// Its id.
+        id: String,
+        /// What the service said.
+        why: String,
+    },
+    /// Keys that were not asked for after several in a row were not given.
+    #[error("{0} further keys were not asked for, because several in a row were not given")]
+    NotAsked(usize),
     /// PowerShell turned nested objects into text.
     #[error(
         "PowerShell turned the BitLocker protectors into text: export again with `ConvertTo-Json -Depth 4`"
@@ -101,6 +112,6 @@ impl Trouble {
     /// Tells whether a secret may have been lost, rather than taken with less beside it.
     #[must_use]
     pub fn loses(&self) -> bool {
-        !matches!(self, Self::NoId | Self::OtherName { .. } | Self::OnlyListed(_) | Self::KeyPackage(_))
+        !matches!(self, Self::NoId | Self::OtherName { .. } | Self::KeyPackage(_))
     }
 }

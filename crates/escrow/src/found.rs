@@ -9,7 +9,7 @@ use crate::error::{Problem, Trouble};
 use crate::secret::Secret;
 
 /// Problems that are kept one by one; a source of another kind than it seems would fill the memory with them.
-pub const MAX_PROBLEMS: usize = 10_000;
+pub(crate) const MAX_PROBLEMS: usize = 10_000;
 
 /// Longest text of a hint, in characters; longer ones are cut. A distinguished name has at most 255 for each part.
 const MAX_HINT_CHARS: usize = 512;
@@ -61,6 +61,8 @@ pub struct FoundSecret {
     pub place: Place,
     /// When the source says that it was made or stored.
     pub time: Option<Time>,
+    /// Whether the time is only that of the file's last change, which copying or touching it makes anew.
+    pub is_time_of_file: bool,
     /// What else the source says.
     pub hints: Hints,
 }
@@ -84,7 +86,7 @@ pub struct Import {
     pub source: EscrowSource,
     /// Secrets, in the order of the source.
     pub found: Vec<FoundSecret>,
-    /// What could not be read, at most [`MAX_PROBLEMS`].
+    /// What could not be read, the first ten thousand.
     pub problems: Vec<Problem>,
     /// Further problems that are only counted.
     pub more_problems: usize,
@@ -119,7 +121,7 @@ impl Import {
             self.problem(place.clone(), Trouble::NoId);
         }
         let secret = Secret::RecoveryPassword(password);
-        self.found.push(FoundSecret { protector, secret, place, time, hints });
+        self.found.push(FoundSecret { protector, secret, place, time, is_time_of_file: false, hints });
     }
 
     /// Tells whether anything in it may be a secret that could not be read.

@@ -132,7 +132,7 @@ impl Holdings {
                     "escrow-conflict",
                     protector,
                     format!("{count} different recovery passwords are escrowed for this BitLocker protector"),
-                    "only one can be right: reveal them, and try them with `lifeboat recover --verify-only`",
+                    "only one can be right: `lifeboat escrow prove` tells which, where a snapshot holds the volume's metadata",
                 )
             })
             .collect();

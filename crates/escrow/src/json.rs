@@ -110,6 +110,11 @@ struct Walk<'a> {
     is_any: bool,
 }
 
+/// Tells whether a text is one value, and no sentence.
+fn is_one_word(text: &str) -> bool {
+    !text.trim().chars().any(char::is_whitespace)
+}
+
 /// The name of a member without what writers vary.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
@@ -144,14 +149,46 @@ impl Walk<'_> {
 
     fn lone_text(&mut self, text: &str, path: &str, context: &Context) {
         let place = Place::Path(path.to_owned());
-        match shapes::classify(text.trim()) {
-            Some(Kind::Password(password)) => {
-                self.is_any = true;
-                self.import.password(None, password, place, self.modified, context.hints());
-            }
-            Some(Kind::DamagedPassword(error)) => self.import.problem(place, Trouble::Password(error)),
-            _ => {}
+        if is_one_word(text)
+            && let Some(Kind::DamagedPassword(error)) = shapes::classify(text.trim())
+        {
+            return self.import.problem(place, Trouble::Password(error));
         }
+        for password in self.longer_text(text, &place, &context.hints()) {
+            self.is_any = true;
+            self.import.password(None, password, place.clone(), self.modified, context.hints());
+        }
+    }
+
+    /// Takes what stands within longer text: with its id where there is one of each. Gives back a recovery password
+    /// beside which no id stands, for which its object may have one.
+    fn longer_text(
+        &mut self,
+        text: &str,
+        place: &Place,
+        hints: &Hints,
+    ) -> Vec<lifeboat_fve::RecoveryPassword> {
+        let (mut passwords, mut ids, mut is_damaged) = (Vec::new(), Vec::new(), false);
+        for shape in shapes::find(text) {
+            match shape.kind {
+                Kind::Password(password) => passwords.push(password),
+                Kind::Id(id) => ids.push(id),
+                Kind::DamagedPassword(error) => {
+                    is_damaged = true;
+                    self.import.problem(place.clone(), Trouble::Password(error));
+                }
+                Kind::DamagedId => is_damaged = true,
+            }
+        }
+        if ids.is_empty() && !is_damaged {
+            return passwords;
+        }
+        let id = ids.first().copied().filter(|_| ids.len() == 1 && passwords.len() == 1 && !is_damaged);
+        for password in passwords {
+            self.is_any = true;
+            self.import.password(id, password, place.clone(), self.modified, hints.clone());
+        }
+        Vec::new()
     }
 
     fn object(&mut self, members: &Map<String, Value>, path: &str, around: &Context) {
@@ -178,15 +215,16 @@ impl Walk<'_> {
                 self.value(value, &member_path(path, name), &context);
                 continue;
             };
-            match shapes::classify(text.trim()) {
+            let place = || Place::Path(member_path(path, name));
+            match shapes::classify(text.trim()).filter(|_| is_one_word(text)) {
                 Some(Kind::Password(password)) => passwords.push((name, password)),
-                Some(Kind::DamagedPassword(error)) => {
-                    self.import.problem(Place::Path(member_path(path, name)), Trouble::Password(error));
+                Some(Kind::DamagedPassword(error)) => self.import.problem(place(), Trouble::Password(error)),
+                Some(Kind::DamagedId) => self.import.problem(place(), Trouble::DamagedId),
+                Some(Kind::Id(_)) => {}
+                None => {
+                    let within = self.longer_text(text, &place(), &context.hints());
+                    passwords.extend(within.into_iter().map(|password| (name, password)));
                 }
-                Some(Kind::DamagedId) => {
-                    self.import.problem(Place::Path(member_path(path, name)), Trouble::DamagedId);
-                }
-                _ => {}
             }
         }
         let id = id_of(members);

@@ -6,7 +6,6 @@ use lifeboat_fve::{ExternalKey, FileTime, KeyPackage, ProtectionType, SecretByte
 use lifeboat_schema::{EscrowSource, Time};
 
 use crate::detect::Input;
-use crate::directory::key_package_trouble;
 use crate::error::Trouble;
 use crate::found::{FoundSecret, Hints, Import, Place};
 use crate::secret::Secret;
@@ -49,7 +48,14 @@ pub(crate) fn import(input: &Input<'_>) -> Option<Import> {
 }
 
 fn found(secret: Secret, protector: Option<lifeboat_fve::Guid>, time: Option<Time>) -> FoundSecret {
-    FoundSecret { protector, secret, place: Place::Whole, time, hints: Hints::default() }
+    FoundSecret {
+        protector,
+        secret,
+        place: Place::Whole,
+        time,
+        is_time_of_file: false,
+        hints: Hints::default(),
+    }
 }
 
 fn recovery_key(input: &Input<'_>, import: &mut Import) {
@@ -77,11 +83,8 @@ fn key_package(input: &Input<'_>, import: &mut Import) {
                 package.protectors().iter().filter(|one| one.protection == ProtectionType::RECOVERY_PASSWORD);
             inside = ids.next().map(|one| one.id).filter(|_| ids.next().is_none());
         }
-        Err(_) => {
-            if let Some(what) = key_package_trouble(input.bytes) {
-                import.problem(Place::Whole, what);
-            }
-        }
+        // Kept all the same: no sample of its layout was ever seen.
+        Err(corruption) => import.problem(Place::Whole, Trouble::KeyPackage(corruption)),
     }
     if let Some(inside) = inside {
         other_name(input, inside, import);

@@ -2,61 +2,104 @@
 //!
 //! An honest log, not a control: who holds the escrow identity can open what is sealed to it with stock tools.
 
-use bytes::Bytes;
-use lifeboat_schema::{BodyHead, Class, Content, ESCROW_BODY_VERSION, Kind, OwnerTerms, RevealBody, Time};
-use lifeboat_vault::record::{RecordName, SignedRecord};
-use lifeboat_vault::seal::{Recipients, SealOptions, Sealer};
-use lifeboat_vault::vault::{Vault, VaultError};
-use lifeboat_vault::writer::{self, Known, Writer};
+use lifeboat_schema::{ESCROW_BODY_VERSION, Kind, RevealBody, Time};
+use lifeboat_vault::record::RecordName;
+use lifeboat_vault::vault::{Ledgers, Vault, VaultError};
+use lifeboat_vault::writer::{Known, Writer};
 
 use crate::holdings::{HeldEntry, HeldSecret};
+use crate::operator::{SealedRecord, Span, Spool, SpoolError};
 use crate::sealing::SealingError;
 
-/// Appends the record of a reveal to the operator's ledger. Show the secret only after this.
+/// Why a reveal was not recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevealError {
+    /// The record could not be made.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
+    /// Neither the store nor the spool takes it.
+    #[error(
+        "the store does not take the record of this reveal ({store}), and it cannot be kept: {spool}. Nothing was shown"
+    )]
+    NotKept {
+        /// Why the store does not.
+        store: String,
+        /// Why the spool does not.
+        #[source]
+        spool: SpoolError,
+    },
+}
+
+/// A recorded reveal.
+#[derive(Debug)]
+pub struct RecordedReveal {
+    /// The record.
+    pub name: RecordName,
+    /// Why the store did not take it; then it waits in the spool.
+    pub waits: Option<String>,
+}
+
+/// What is shown, to whom it belongs, and why.
+pub struct Reveal<'a> {
+    /// The secret.
+    pub secret: &'a HeldSecret,
+    /// The entry that it is fetched by.
+    pub entry: &'a HeldEntry,
+    /// Why, in the words of who asked.
+    pub reason: &'a str,
+    /// When it was asked for.
+    pub asked: Time,
+}
+
+/// Appends the record of a reveal to the operator's ledger, or keeps it in `spool` where the store takes nothing. Show
+/// the secret only after this.
 ///
 /// # Errors
-/// [`SealingError`]; nothing may be shown then.
+/// [`RevealError`]; nothing may be shown then.
 pub async fn record_reveal(
     vault: &Vault,
     operator: &Writer,
     known: &Known,
-    secret: &HeldSecret,
-    entry: &HeldEntry,
-    reason: &str,
-    now: Time,
-) -> Result<RecordName, SealingError> {
-    let start = vault.begin(operator, Kind::Reveal, known).await?;
-    let owner: &OwnerTerms = start
-        .policy
-        .owner(&entry.object.owner)
-        .ok_or_else(|| SealingError::NoOwner(entry.object.owner.clone()))?;
-    let body = RevealBody {
-        head: BodyHead {
-            v: ESCROW_BODY_VERSION,
-            vault: vault.id.clone(),
-            writer: operator.id.clone(),
-            seq: start.previous.map_or(0, |name| name.seq) + 1,
-            kind: Kind::Reveal,
-            class: Class::Metadata,
-            owner: owner.id.clone(),
-        },
-        asked: now,
-        reason: reason.to_owned(),
-        kind: secret.kind,
-        protector: secret.protector.clone(),
-        secret: secret.secret,
-        importer: entry.writer.clone(),
-        record: entry.record,
+    (spool, ledgers): (&Spool, &Ledgers),
+    reveal: &Reveal<'_>,
+) -> Result<RecordedReveal, RevealError> {
+    let mut start = vault.begin(operator, Kind::Reveal, known).await.map_err(SealingError::from)?;
+    // Behind what waits, and not before it.
+    let waits = spool.newest(vault, ledgers, &operator.id).map_err(|spool| RevealError::NotKept {
+        store: "records of earlier reveals wait".to_owned(),
+        spool,
+    })?;
+    start.previous = waits.or(start.previous);
+    let body = |head| {
+        let body = RevealBody {
+            head,
+            asked: reveal.asked,
+            reason: reveal.reason.to_owned(),
+            kind: reveal.secret.kind,
+            protector: reveal.secret.protector.clone(),
+            secret: reveal.secret.secret,
+            importer: reveal.entry.writer.clone(),
+            record: reveal.entry.record,
+        };
+        serde_json::to_vec(&body).expect("bodies have only string keys")
     };
-    let json = serde_json::to_vec(&body).expect("bodies have only string keys");
-    let recipients = Recipients::parse(&owner.recipients_of(Class::Metadata))?;
-    let sealed = Sealer::new(&SealOptions::default())?.seal_body(&recipients, &json)?;
-    let set = owner.recipient_set(Class::Metadata);
-    let object = writer::object_entry(&sealed, Content::Body, Class::Metadata, &owner.id, &set);
-    vault.put_object(&operator.id, &object.name, Bytes::from(sealed.bytes)).await?;
-    let mut record = writer::blank_record(vault, &operator.id, Kind::Reveal, &start, now, now);
-    record.objects = vec![object];
-    let signed = SignedRecord::sign(record, &operator.key).map_err(VaultError::from)?;
-    vault.put_record(&operator.id, &signed).await?;
-    Ok(signed.name)
+    let span = Span { started: reveal.asked, finished: reveal.asked };
+    let bodies: [(_, &dyn Fn(_) -> _); 1] = [(reveal.entry.object.owner.clone(), &body)];
+    let sealed =
+        SealedRecord::new(vault, operator, &start, (Kind::Reveal, ESCROW_BODY_VERSION), span, &bodies)?;
+    let put = match waits {
+        Some(_) => Err("records of earlier reveals wait, and come first".to_owned()),
+        None => match sealed.put(vault).await {
+            Err(VaultError::Store(error)) => Err(error.to_string()),
+            other => Ok(other.map_err(SealingError::from)?),
+        },
+    };
+    match put {
+        Ok(name) => Ok(RecordedReveal { name, waits: None }),
+        Err(store) => {
+            spool.keep(&sealed).map_err(|spool| RevealError::NotKept { store: store.clone(), spool })?;
+            Ok(RecordedReveal { name: sealed.name(), waits: Some(store) })
+        }
+    }
 }

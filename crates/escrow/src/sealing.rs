@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use lifeboat_schema::{
-    BodyHead, Class, Content, Digest, ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowRunSource, Finding,
-    Kind, ObjectEntry, OwnerId, OwnerTerms, PartEntry, SecretKind, Severity, Time,
+    BodyHead, Class, Content, Digest, ESCROW_BODY_VERSION, EscrowBody, EscrowEntry, EscrowRunSource,
+    EscrowSource, Finding, Kind, ObjectEntry, OwnerId, OwnerTerms, PartEntry, SecretKind, Severity, Time,
 };
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{BundleWriter, MemberRef, Recipients, SealError, SealOptions, Sealer};
@@ -84,6 +84,8 @@ pub struct SealingReport {
 /// A secret that is to be sealed, with what its entry says. The part is filled in when it is.
 struct New<'i> {
     found: &'i FoundSecret,
+    /// Name of its source.
+    from: &'i str,
     entry: EscrowEntry,
     mark: Digest,
 }
@@ -104,8 +106,10 @@ impl Importer<'_> {
         }
         let owner = self.terms(&start)?;
         // Sealed to other recipients than today's: sealed anew, as far as the sources still have it.
-        if state.cursor(RECIPIENTS) != Some(recipients_mark(owner).as_str()) {
+        let recipients = recipients_mark(owner);
+        if state.sealed_for() != Some(recipients.as_str()) {
             state.drop_knowledge(start.previous);
+            state.set_sealed_for(recipients);
         }
         state.save()?;
         Ok(start)
@@ -130,9 +134,8 @@ impl Importer<'_> {
         let (new, sources) = self.choose(imports, state, &mut findings);
         // What could not be read is asked for again, such as after rights were granted.
         let read_whole = imports.iter().filter(|one| !one.import.has_losses());
-        let mut cursors: BTreeMap<String, String> =
+        let cursors: BTreeMap<String, String> =
             read_whole.filter_map(|one| Some((one.name.clone(), one.cursor.clone()?))).collect();
-        cursors.insert(RECIPIENTS.to_owned(), recipients_mark(&owner));
         if new.is_empty() {
             state.set_cursors(cursors);
             state.save()?;
@@ -146,6 +149,7 @@ impl Importer<'_> {
                 kind: one.entry.kind,
                 secret: one.entry.part.digest,
                 protector: one.entry.protector.clone(),
+                from: Some(one.from.to_owned()),
             })
             .collect();
         let mut sealer = Sealer::new(&SealOptions::default())?;
@@ -222,7 +226,13 @@ impl Importer<'_> {
                     }
                     secrets.insert(secret);
                 }
-                if marks.insert(one.mark) {
+                // What was read back says nothing that is not known of the same secret from elsewhere.
+                let is_held = import.source == EscrowSource::ReadBack
+                    && state
+                        .sealed()
+                        .iter()
+                        .any(|held| held.secret == secret && held.protector == one.entry.protector);
+                if !is_held && marks.insert(one.mark) {
                     new.push(one);
                 } else {
                     known += 1;
@@ -273,7 +283,7 @@ impl Importer<'_> {
         }
     }
 
-    fn entry<'i>(&self, name: &str, import: &Import, found: &'i FoundSecret) -> New<'i> {
+    fn entry<'i>(&self, name: &'i str, import: &Import, found: &'i FoundSecret) -> New<'i> {
         let secret = Digest::of(&found.secret.expose());
         let kind = found.secret.kind();
         let hints = &found.hints;
@@ -295,8 +305,8 @@ impl Importer<'_> {
             class: kind.class(),
             part: PartEntry { object: secret, offset: 0, length: 0, size: 0, digest: secret },
         };
-        let mark = mark(&entry);
-        New { found, entry, mark }
+        let mark = mark(&entry, found.is_time_of_file);
+        New { found, from: name, entry, mark }
     }
 
     /// Seals the secrets of one class into bundles.
@@ -379,19 +389,18 @@ impl Importer<'_> {
     }
 }
 
-/// Under this name the state keeps for whom everything was sealed.
-const RECIPIENTS: &str = "";
-
+/// Stands for the recipients of everything that an importer seals.
 fn recipients_mark(owner: &OwnerTerms) -> String {
     [Class::Metadata, Class::Secret, Class::Machine]
         .map(|class| owner.recipient_set(class).to_string())
         .join(" ")
 }
 
-/// Stands for all that an entry says, but where and when it was imported.
-fn mark(entry: &EscrowEntry) -> Digest {
+/// Stands for all that an entry says, but where and when it was imported, and when its file was last touched.
+fn mark(entry: &EscrowEntry, is_time_of_file: bool) -> Digest {
+    let recorded = entry.recorded.filter(|_| !is_time_of_file);
     let said = (
-        (entry.kind, &entry.protector, entry.part.digest, entry.source, entry.recorded),
+        (entry.kind, &entry.protector, entry.part.digest, entry.source, recorded),
         (&entry.computer, &entry.volume, &entry.mount, entry.disclosed),
     );
     Digest::of(&serde_json::to_vec(&said).expect("entries have only string keys"))
@@ -403,7 +412,7 @@ fn conflict(protector: &str, name: &str) -> Finding {
         "escrow-conflict",
         format!("{name}, {protector}"),
         "another recovery password is known for this BitLocker protector; both are kept",
-        "one of the two is wrong: reveal both, and try them with `lifeboat recover --verify-only`",
+        "one of the two is wrong: `lifeboat escrow prove` tells which, where a snapshot holds the volume's metadata",
     )
 }
 
@@ -412,8 +421,13 @@ fn next(trouble: &Trouble) -> &'static str {
         Trouble::Password(_) | Trouble::DamagedId => {
             "compare it with where it was copied from, and import it again"
         }
-        Trouble::NoId => "nothing: it is tried on every volume; an export with ids saves that",
+        Trouble::NoId => {
+            "nothing: `lifeboat escrow prove` looks for its volume; an export with ids saves that"
+        }
         Trouble::NotReadable(_) => "give the account the right to read recovery passwords, and import again",
+        Trouble::NotGiven { .. } | Trouble::NotAsked(_) => {
+            "look at what the service says; the next run asks for what is not sealed yet"
+        }
         Trouble::OnlyListed(_) => "fetch each key, or let Lifeboat ask Entra ID itself",
         Trouble::Nothing | Trouble::Empty => "give the file that the export wrote",
         _ => "export it again, and import that",

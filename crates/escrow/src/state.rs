@@ -90,6 +90,9 @@ pub(crate) struct Sealed {
     pub(crate) secret: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) protector: Option<String>,
+    /// Name of the source that it was sealed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,6 +108,9 @@ struct File {
     sealed: Vec<Sealed>,
     /// How far each asked source was read.
     cursors: BTreeMap<String, String>,
+    /// For whom everything was sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed_for: Option<String>,
 }
 
 /// The open state of one importer.
@@ -129,6 +135,7 @@ impl State {
             seen: Vec::new(),
             sealed: Vec::new(),
             cursors: BTreeMap::new(),
+            sealed_for: None,
         };
         let file = match std::fs::read(path) {
             Ok(json) => {
@@ -166,11 +173,23 @@ impl State {
         self.file.cursors.get(source).map(String::as_str)
     }
 
-    /// Returns the BitLocker protectors whose recovery passwords are sealed.
+    /// Returns the BitLocker protectors whose recovery passwords were sealed from one source.
     #[must_use]
-    pub fn protectors(&self) -> HashSet<Guid> {
-        let passwords = self.file.sealed.iter().filter(|one| one.kind == SecretKind::RecoveryPassword);
-        passwords.filter_map(|one| one.protector.as_ref()?.parse().ok()).collect()
+    pub fn protectors_of(&self, source: &str) -> HashSet<Guid> {
+        let from_source =
+            |one: &&Sealed| one.kind == SecretKind::RecoveryPassword && one.from.as_deref() == Some(source);
+        let sealed = self.file.sealed.iter().filter(from_source);
+        sealed.filter_map(|one| one.protector.as_ref()?.parse().ok()).collect()
+    }
+
+    /// Returns for whom everything was sealed.
+    pub(crate) fn sealed_for(&self) -> Option<&str> {
+        self.file.sealed_for.as_deref()
+    }
+
+    /// Remembers for whom everything is sealed from now on.
+    pub(crate) fn set_sealed_for(&mut self, recipients: String) {
+        self.file.sealed_for = Some(recipients);
     }
 
     pub(crate) fn sealed(&self) -> &[Sealed] {

@@ -12,7 +12,7 @@ use crate::private::{DerKind, text_of};
 /// Largest file that is looked into: the largest form of a VM key protector.
 pub const MAX_FILE_BYTES: usize = MAX_SAVED_FILE_BYTES;
 /// Most certificates of one file that are read: chains have a handful.
-pub const MAX_CERTIFICATES: usize = 64;
+const MAX_CERTIFICATES: usize = 64;
 
 const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const PEM_END: &str = "-----END ";

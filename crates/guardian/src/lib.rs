@@ -15,6 +15,6 @@ mod inspect;
 mod private;
 
 pub use entry::{addressees, certificate_entry, read_guardian_metadata, signature_state};
-pub use file::{GuardianFile, MAX_CERTIFICATES, MAX_FILE_BYTES, breaks_off};
+pub use file::{GuardianFile, MAX_FILE_BYTES, breaks_off};
 pub use inspect::{PfxCertificate, algorithm_evidence, exposed, inspect};
 pub use private::PrivateMaterial;

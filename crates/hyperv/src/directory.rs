@@ -22,6 +22,7 @@ mod capture;
 mod checkpoints;
 pub(crate) mod disks;
 mod group;
+mod listing;
 pub(crate) mod open;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,7 @@ pub struct DirectorySource {
     roots: Vec<PathBuf>,
     options: DirectoryOptions,
     checkpoints: Mutex<checkpoints::Memory>,
+    root_listings: listing::RootListings,
     buffers: Mutex<Vec<capture::Buffers>>,
     #[cfg(test)]
     hook: Option<tests::Hook>,
@@ -82,6 +84,7 @@ impl DirectorySource {
             roots,
             options,
             checkpoints: Mutex::default(),
+            root_listings: listing::RootListings::default(),
             buffers: Mutex::default(),
             #[cfg(test)]
             hook: None,
@@ -142,6 +145,7 @@ impl HostSource for DirectorySource {
 
     /// Reads folders and attributes; of content only the configurations of checkpoints beside several VMs, once.
     fn discover(&self) -> Result<Discovery, SourceError> {
+        self.root_listings.clear();
         let (roots, mut problems) = self.usable_roots();
         if roots.is_empty()
             && let Some(problem) = problems.pop()

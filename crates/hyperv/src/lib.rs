@@ -8,6 +8,8 @@
 //!
 //! [`CompanionSource`] finds what VMs depend on beside their own files: shielding data, keys of guardians, template disks.
 //!
+//! [`HgsSource`] asks a Host Guardian Service for the metadata of its guardian.
+//!
 //! A source seals nothing, keeps nothing between runs, and never writes to a file or folder that it finds.
 
 mod addressees;
@@ -18,13 +20,15 @@ mod directory;
 mod disk_head;
 mod error;
 mod guest_state;
+mod hgs;
 mod names;
 mod proof;
 
-pub use companions::{CompanionFolder, CompanionSource, MAX_COMPANION_BYTES};
+pub use companions::{CompanionFolder, CompanionSource};
 pub use directory::{DirectoryOptions, DirectorySource};
 pub use disk_head::{DiskHeadError, read_disk_head};
 pub use error::BadPattern;
 pub use exclude::ExcludePattern;
+pub use hgs::HgsSource;
 
 mod exclude;

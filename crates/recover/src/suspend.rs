@@ -25,8 +25,6 @@ use crate::unlock::Opened;
 pub struct SuspendOptions {
     /// The output. Must not exist.
     pub output: PathBuf,
-    /// Whether to refuse when the file system may have too little room for a copy.
-    pub check_space: bool,
     /// The clear key, which the output shows to everyone; fresh random bytes.
     pub clear_key: Key256,
     /// Id of the added BitLocker protector; fresh random bytes.
@@ -103,7 +101,7 @@ pub fn suspend_to<F: ReadAt + Sync>(
                 output: options.output.clone(),
                 kind,
                 skip_unallocated: false,
-                check_space: options.check_space,
+                check_space: true,
                 random_ids: options.random_ids,
             };
             let copied = copy_to(&disk, &options, &patches, cancel, observer)?;

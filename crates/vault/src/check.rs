@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifeboat_schema::{
-    ArtefactEntry, ArtefactKind, BodyHead, Content, Digest, EscrowBody, EscrowEntry, Finding, Kind,
-    NamesBody, ObjectEntry, OwnerId, ProofBody, Record, RevealBody, Role, Severity, SnapshotBody, VmEntry,
-    WriterId,
+    ArtefactEntry, ArtefactKind, BodyHead, CompanionEntry, Content, Digest, EscrowBody, EscrowEntry, Finding,
+    Kind, NamesBody, ObjectEntry, OwnerId, ProofBody, Record, RevealBody, Role, Severity, SnapshotBody,
+    VmEntry, WriterId,
 };
 
 use crate::fetch::{self, MAX_OBJECT_IN_MEMORY_BYTES, member};
@@ -42,10 +42,14 @@ pub struct CheckOptions {
     /// Is shown every VM of every snapshot body that was opened, with the head of that body; on any thread, and
     /// before the body's place in its ledger was compared.
     pub on_vm: Option<OnVm>,
+    /// Is shown every companion likewise.
+    pub on_companion: Option<OnCompanion>,
 }
 
 /// Looks at a VM's entry while a check has it at hand.
 pub type OnVm = Box<dyn Fn(&BodyHead, &VmEntry) + Send + Sync>;
+/// Looks at a companion's entry likewise.
+pub type OnCompanion = Box<dyn Fn(&BodyHead, &CompanionEntry) + Send + Sync>;
 
 /// Is told how far a check has come.
 pub trait CheckObserver: Send + Sync {
@@ -599,6 +603,9 @@ fn check_body(
             let record = Arc::clone(record);
             if let Some(on_vm) = &options.on_vm {
                 body.vms.iter().for_each(|vm| on_vm(&body.head, vm));
+            }
+            if let Some(on_companion) = &options.on_companion {
+                body.companions.iter().for_each(|one| on_companion(&body.head, one));
             }
             outcome.artefacts = body
                 .vms

@@ -35,6 +35,9 @@ pub(crate) struct Get {
     /// Its id, as `artefacts list` shows it, or its file's name where that is one.
     #[arg(value_name = "ID")]
     id: String,
+    /// Host that captured it, where several have one with this id (name or writer id).
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
     /// Folder to write into; nothing in it is overwritten.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -138,7 +141,7 @@ async fn get(context: &Context, arguments: &Get) -> Result<Exit, CliError> {
     let found = inventory.all_companions().await?;
     no_access_if_nothing_opens(&inventory, &identity.path)?;
     let mut findings = kit.findings_with(&mut inventory.findings);
-    let chosen = choose(found, &arguments.id)?;
+    let chosen = choose(found, &arguments.id, arguments.host.as_deref())?;
     let companion = &chosen.entry.companion;
     let classes: Vec<Class> = chosen.entry.artefacts.iter().map(|artefact| artefact.class).collect();
     let wanted = roles_of(&classes);
@@ -190,15 +193,17 @@ async fn get(context: &Context, arguments: &Get) -> Result<Exit, CliError> {
 }
 
 /// The newest capture of the companion that is meant.
-fn choose(found: Vec<FoundCompanion>, wanted: &str) -> Result<FoundCompanion, CliError> {
+fn choose(found: Vec<FoundCompanion>, wanted: &str, host: Option<&str>) -> Result<FoundCompanion, CliError> {
     let mut fitting = newest_of_each(found);
+    let is_on = |one: &FoundCompanion, host: &str| {
+        one.host.eq_ignore_ascii_case(host) || one.record.writer.as_str() == host
+    };
     let is_id = |one: &FoundCompanion| one.entry.companion.id == wanted;
     if fitting.iter().any(is_id) {
         fitting.retain(is_id);
     } else {
         fitting.retain(|one| one.entry.companion.name == wanted);
     }
-    // The same id on two hosts: the newest.
     let mut ids: Vec<String> = fitting.iter().map(|one| one.entry.companion.id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -207,6 +212,25 @@ fn choose(found: Vec<FoundCompanion>, wanted: &str) -> Result<FoundCompanion, Cl
             "{} artefacts are named {wanted:?}; give the id of one: {}",
             ids.len(),
             ids.join(", ")
+        )));
+    }
+    // The same id on two hosts need not be the same thing.
+    let mut hosts: Vec<String> = fitting.iter().map(|one| one.host.to_string()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    if let Some(host) = host {
+        fitting.retain(|one| is_on(one, host));
+    } else if hosts.len() > 1 {
+        return Err(CliError::usage(format!(
+            "{} hosts have an artefact {wanted:?}; name one with --host: {}",
+            hosts.len(),
+            hosts.join(", ")
+        )));
+    }
+    if fitting.is_empty() && !hosts.is_empty() {
+        return Err(CliError::usage(format!(
+            "no such host has the artefact {wanted:?}; these have one: {}",
+            hosts.join(", ")
         )));
     }
     fitting.into_iter().max_by_key(|one| (one.entry.captured, one.record.seq)).ok_or_else(|| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use lifeboat_engine::concern::Concerns;
 use lifeboat_engine::silence::silent_writers;
-use lifeboat_schema::{BodyHead, CheckSummary, Exit, Role, VmEntry};
+use lifeboat_schema::{BodyHead, CheckSummary, CompanionEntry, Exit, Role, VmEntry};
 use lifeboat_vault::check::{CheckObserver, CheckOptions, RoleIdentity};
 use lifeboat_vault::seal::Identities;
 
@@ -56,7 +56,14 @@ pub(crate) async fn run(context: &Context, arguments: &Check) -> Result<Exit, Cl
     let of_vms = Arc::new(Concerns::default());
     let told = Arc::clone(&of_vms);
     let on_vm = move |head: &BodyHead, vm: &VmEntry| told.add(head, vm);
-    let options = CheckOptions { read_data: arguments.read_data, identities, on_vm: Some(Box::new(on_vm)) };
+    let told = Arc::clone(&of_vms);
+    let on_companion = move |head: &BodyHead, one: &CompanionEntry| told.add_companion(head, one);
+    let options = CheckOptions {
+        read_data: arguments.read_data,
+        identities,
+        on_vm: Some(Box::new(on_vm)),
+        on_companion: Some(Box::new(on_companion)),
+    };
     let bar = Bar(output::progress("Checking"));
     let report = kit.vault.check(&kit.ledgers, options, &bar).await;
     bar.0.finish_and_clear();

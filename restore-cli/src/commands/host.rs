@@ -183,6 +183,7 @@ fn agent_config(
             retry_delay_milliseconds: 500,
         }],
         artefacts: Vec::new(),
+        hgs: Vec::new(),
         metrics: Default::default(),
         log: Default::default(),
         notify: Default::default(),

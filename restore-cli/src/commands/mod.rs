@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments whose doc comments are the help, and a function.
 
 mod artefacts;
+mod audit;
 mod check;
 mod disk;
 mod enroll;
@@ -53,6 +54,8 @@ enum Command {
     Restore(restore::Restore),
     /// Checks the vault: signatures, chains, objects, and with --read-data every byte.
     Check(check::Check),
+    /// Lists which VMs and volumes could not be brought back today, why, and what to do.
+    Audit(Box<audit::Audit>),
     /// Keeps BitLocker recovery secrets: imports, lists and reveals them.
     #[command(subcommand)]
     Escrow(escrow::Escrow),
@@ -112,6 +115,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
                 Command::Snapshots(command) => snapshots::run(&context, &command).await,
                 Command::Restore(command) => restore::run(&context, &command).await,
                 Command::Check(command) => check::run(&context, &command).await,
+                Command::Audit(command) => audit::run(&context, &command).await,
                 Command::Escrow(command) => escrow::run(&context, &command).await,
                 Command::Explain(command) => explain::run(&context, &command).await,
                 Command::Artefacts(command) => artefacts::run(&context, &command).await,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
+use lifeboat_engine::guardians::known_fabrics;
 use lifeboat_engine::inventory::{Found, Inventory, by_vm, choose, matches};
 use lifeboat_engine::restore::{
     Circumstances, RestoreFailure, RestoreObserver, RestoreOptions, choose_for, plan, plan_without_capture,
@@ -20,7 +21,7 @@ use crate::error::CliError;
 use crate::kit::Kit;
 use crate::output;
 
-mod given;
+pub(crate) mod given;
 
 /// Brings a VM's files back in the layout of Export-VM, with a PowerShell script and a runbook.
 ///
@@ -98,6 +99,9 @@ pub(crate) async fn run(context: &Context, arguments: &Restore) -> Result<Exit, 
         found = inventory.all().await?;
     }
     no_access_if_nothing_opens(&inventory, &identity.path)?;
+    if given.fabric.is_none() {
+        given.known_fabrics = known_fabrics(&inventory.newest_companions().await?);
+    }
     let mut findings = kit.findings_with(&mut inventory.findings);
     let chosen = select(arguments, found, at, &mut given);
     let mut chosen = chosen.map_err(|error| perhaps_damaged(error, &findings))?;
@@ -257,6 +261,15 @@ fn vm_of_disks(found: &[Found], given: &Circumstances) -> Result<String, CliErro
 /// VMs that stayed away while others came back.
 fn not_restored(failure: &RestoreFailure) -> Finding {
     let names: Vec<String> = failure.vms.iter().map(|(name, id)| format!("{name} ({id})")).collect();
+    if failure.error.is_refused_name() {
+        return Finding::new(
+            Severity::Warning,
+            "not-restored",
+            names.join(", "),
+            format!("the file system there does not take a name of theirs: {}", failure.error),
+            "the others are restored; restore these to another file system",
+        );
+    }
     Finding::new(
         Severity::Damage,
         "not-restored",

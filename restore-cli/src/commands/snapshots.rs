@@ -1,7 +1,7 @@
 //! `lifeboat snapshots`.
 
 use lifeboat_engine::inventory::{Inventory, matches};
-use lifeboat_schema::{Exit, Role, SnapshotsReport};
+use lifeboat_schema::{Exit, Role, SnapshotSummary, SnapshotsReport};
 
 use super::Context;
 use super::vms::no_access_if_nothing_opens;
@@ -47,27 +47,24 @@ pub(crate) async fn run(context: &Context, arguments: &Snapshots) -> Result<Exit
     let findings = kit.findings_with(&mut inventory.findings);
     kit.remember();
     let report = SnapshotsReport { vault: kit.vault.id.clone(), snapshots, findings };
-    if context.json {
-        output::json(&report);
-    } else {
-        let rows: Vec<Vec<String>> = report
-            .snapshots
-            .iter()
-            .map(|s| {
-                vec![
-                    s.captured.to_string(),
-                    output::plain(&s.name),
-                    s.vm_id.clone(),
-                    output::plain(&s.host),
-                    s.seq.to_string(),
-                    s.carried.map_or("captured", |_| "carried forward").to_owned(),
-                    s.files.to_string(),
-                    output::bytes(s.size_bytes),
-                ]
-            })
-            .collect();
-        output::table(&["CAPTURED", "NAME", "ID", "HOST", "RECORD", "STATE", "FILES", "SIZE"], &rows);
-        output::findings(&report.findings);
-    }
+    context.answer(&report, print);
     Ok(Exit::of(&report.findings))
+}
+
+fn print(report: &SnapshotsReport) {
+    let row = |one: &SnapshotSummary| {
+        vec![
+            one.captured.to_string(),
+            output::plain(&one.name),
+            one.vm_id.clone(),
+            output::plain(&one.host),
+            one.seq.to_string(),
+            one.carried.map_or("captured", |_| "carried forward").to_owned(),
+            one.files.to_string(),
+            output::bytes(one.size_bytes),
+        ]
+    };
+    let rows: Vec<Vec<String>> = report.snapshots.iter().map(row).collect();
+    output::table(&["CAPTURED", "NAME", "ID", "HOST", "RECORD", "STATE", "FILES", "SIZE"], &rows);
+    output::findings(&report.findings);
 }

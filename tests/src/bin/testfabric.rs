@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lifeboat_tests::fleet_vault::write_fleet_vault;
 use lifeboat_tests::testfabric::{
     AgeOptions, Difference, DiskFiles, Fabric, FabricLayout, FabricOptions, LoneVolumeOptions, Sizes,
     VolumeCipher, write_lone_volume,
@@ -98,6 +99,18 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Writes a vault of VMs without files, and a kit with the audit identity, for the benchmark of audits
+    Vault {
+        /// Number of VMs, each with two BitLocker volumes
+        #[arg(long)]
+        vms: u32,
+        /// Number of hosts, at most 100
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        hosts: u32,
+        /// Folder that does not exist
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compares a fabric with its answer sheet
     Verify {
         /// Folder of the fabric
@@ -168,6 +181,12 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 LoneVolumeOptions { cipher, mebibytes: mib, disk_gibibytes: disk_gib, seed, out: file };
             serde_json::to_writer_pretty(&mut out, &write_lone_volume(&options)?)?;
             writeln!(out)?;
+        }
+        Command::Vault { vms, hosts, out: dir } => {
+            std::fs::create_dir(&dir)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(write_fleet_vault(&dir, vms, hosts));
+            writeln!(out, "{vms} VMs of {hosts} hosts in {}", dir.display())?;
         }
         Command::Verify { dir } => {
             let fabric = Fabric::open(dir)?;

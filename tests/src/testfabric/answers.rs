@@ -18,7 +18,7 @@ use super::options::{FabricOptions, VmKind, VmTrait, VolumeKind};
 pub const ANSWERS_FILE: &str = "answers.json";
 
 /// Version of the answer sheet.
-pub const ANSWERS_VERSION: u32 = 2;
+pub const ANSWERS_VERSION: u32 = 3;
 
 /// What there is in a fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use lifeboat_schema::Layout;
 use lifeboat_vhdx::Guid;
 
 use super::cast::{Player, Wrapped};
-use super::options::{FabricLayout, FabricOptions, VmPlan, VmTrait};
+use super::options::{FabricLayout, FabricOptions, VmPlan, VmTrait, VolumeMix};
 use super::stream::Stream;
 
 /// Names that fabrics give their VMs; one is not ASCII, one has a space.
@@ -71,7 +71,8 @@ impl VmIdentity {
         };
         let mut disks =
             vec![DiskIdentity { file_name: format!("{name}.vhdx"), virtual_size_bytes: 64 << 30 }];
-        if stream.below(4) == 0 {
+        let coin = stream.below(4);
+        if coin == 0 || (options.volumes == VolumeMix::Every && coin < 3) {
             let file_name = format!("{name}-data.vhdx");
             disks.push(DiskIdentity { file_name, virtual_size_bytes: 256 << 30 });
         }

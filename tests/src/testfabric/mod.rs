@@ -18,6 +18,7 @@ mod age;
 mod answers;
 mod cast;
 mod configuration;
+mod coverage;
 mod disk;
 mod error;
 mod guest_state;
@@ -38,10 +39,12 @@ pub use answers::{
     Planted, ProtectorAnswer, Tear, VmAnswer, VolumeAnswer,
 };
 pub use cast::{Cast, Player, Wrapped};
+pub use coverage::{Coverage, PlannedProof, PlannedSecret, PlannedVolume};
 pub use error::FabricError;
 pub use lone_volume::{LoneVolume, LoneVolumeOptions, VolumeCipher, write_lone_volume};
 pub use options::{
     DiskFiles, FabricLayout, FabricOptions, Mix, Sizes, VMS_PER_MIX, VmKind, VmPlan, VmTrait, VolumeKind,
+    VolumeMix,
 };
 pub use write::{Difference, Fabric};
 

@@ -28,6 +28,9 @@ pub struct FabricOptions {
     pub mix: Mix,
     /// Sizes of what fills the files.
     pub sizes: Sizes,
+    /// What encrypts the volumes, and how many disks there are.
+    #[serde(default)]
+    pub volumes: VolumeMix,
 }
 
 impl FabricOptions {
@@ -42,6 +45,7 @@ impl FabricOptions {
             disks: DiskFiles::None,
             mix: Mix::All,
             sizes: Sizes::default(),
+            volumes: VolumeMix::Usual,
         }
     }
 
@@ -113,11 +117,31 @@ pub enum VolumeKind {
     Luks,
     /// Something that nothing tells.
     Unknown,
+    /// BitLocker whose recovery password is another one in each next generation of its metadata.
+    Renewed,
+    /// BitLocker of which no copy of the metadata can be used.
+    Damaged,
+}
+
+/// Which kinds of volume there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeMix {
+    /// Half of them plain BitLocker, on one disk for most VMs.
+    #[default]
+    Usual,
+    /// Of each kind some, on two disks for most VMs.
+    Every,
 }
 
 impl VolumeKind {
     /// Of each ten numbers, every kind; half of them plain BitLocker.
-    pub(crate) fn of(number: u32) -> Self {
+    pub(crate) fn of(mix: VolumeMix, number: u32) -> Self {
+        match mix {
+            VolumeMix::Every if number % 13 < 3 => return Self::Renewed,
+            VolumeMix::Every if number % 13 == 3 => return Self::Damaged,
+            VolumeMix::Usual | VolumeMix::Every => {}
+        }
         match number % 10 {
             0 => Self::Suspended,
             1 => Self::Luks,
@@ -128,9 +152,9 @@ impl VolumeKind {
         }
     }
 
-    /// Tells whether the volume has FVE metadata.
+    /// Tells whether BitLocker encrypts it.
     pub fn is_bitlocker(self) -> bool {
-        matches!(self, Self::BitLocker | Self::TpmOnly | Self::Suspended)
+        matches!(self, Self::BitLocker | Self::TpmOnly | Self::Suspended | Self::Renewed | Self::Damaged)
     }
 }
 

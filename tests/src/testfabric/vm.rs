@@ -261,7 +261,7 @@ impl Builder<'_> {
             let markers = DiskMarkers { partition_name: stream.marker(), guest_data: stream.marker() };
             // With a checkpoint the parent does not change any more.
             let generation = if current == file_name { self.age.revision } else { 0 };
-            let kind = VolumeKind::of(self.vm.number + 3 * index as u32);
+            let kind = VolumeKind::of(self.options.volumes, self.vm.number + 3 * index as u32);
             let role = VolumeRole { has_vtpm: self.vm.plan.kind.has_vtpm(), is_data: index > 0 };
             let numbers = [index as u64, generation.into()];
             let (mut once, mut now) =

@@ -73,6 +73,9 @@ pub(crate) fn make(
         fve_metadata: None,
     };
     let (stock, password) = (once.below(STOCK.len() as u64), once.below(PASSWORDS.len() as u64));
+    let is_renewed = kind == VolumeKind::Renewed;
+    let password =
+        if is_renewed { (password + u64::from(generation)) % PASSWORDS.len() as u64 } else { password };
     let ids = u64::from_le_bytes(once.array());
     let protectors = match (kind, role) {
         (VolumeKind::None, _) => return None,
@@ -98,7 +101,11 @@ pub(crate) fn make(
             let password = &PASSWORDS[password as usize];
             answer.recovery_password = Some(password.digits());
             let clear = is_suspended.then_some(ProtectorOptions::ClearKey);
-            [first, ProtectorOptions::PreparedPassword(password.clone())].into_iter().chain(clear).collect()
+            // Ids go by place: a key before it gives the password another id in each even generation.
+            let before =
+                (is_renewed && generation.is_multiple_of(2)).then_some(ProtectorOptions::ExternalKey);
+            let password = ProtectorOptions::PreparedPassword(password.clone());
+            std::iter::once(first).chain(before).chain([password]).chain(clear).collect()
         }
     };
     let seed = u64::from_le_bytes(now.array());
@@ -106,6 +113,11 @@ pub(crate) fn make(
     let metadata = Metadata::parse(&volume.metadata_region).expect("a fixture is whole");
     let clear_key =
         metadata.protectors().iter().find_map(|protector| protector.clear_key().map(|key| *key.expose()));
+    if kind == VolumeKind::Damaged {
+        // Nothing of it can be told from the disk.
+        answer.recovery_password = None;
+        return Some(NewVolume { parts: parts(kind, &volume), answer, clear_key: None });
+    }
     answer.volume_id = Some(metadata.volume_id.to_string());
     answer.protectors = metadata
         .protectors()
@@ -116,16 +128,25 @@ pub(crate) fn make(
         })
         .collect();
     answer.fve_metadata = Some(Digest::of(&volume.metadata_region));
+    Some(NewVolume { parts: parts(kind, &volume), answer, clear_key })
+}
+
+/// What is written of a volume.
+fn parts(kind: VolumeKind, volume: &FormattedVolume) -> Vec<(u64, Vec<u8>)> {
     let regions = volume.metadata_offsets.map(|offset| (offset, volume.metadata_region.len()));
     let heads = [(0, HEAD_BYTES), (volume.virtualized_block, HEAD_BYTES)];
     let mut parts = Vec::new();
     for (offset, length) in heads.into_iter().chain(regions) {
-        let bytes = &volume.image[offset as usize..offset as usize + length];
+        let mut bytes = volume.image[offset as usize..offset as usize + length].to_vec();
+        if kind == VolumeKind::Damaged && offset != 0 && offset != volume.virtualized_block {
+            // Of each copy the headers are there, and what follows is not.
+            bytes[0x70..].fill(0);
+        }
         let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         let written = written.next_multiple_of(PAGE_BYTES).min(length);
         parts.push((offset, bytes[..written].to_vec()));
     }
-    Some(NewVolume { parts, answer, clear_key })
+    parts
 }
 
 fn kind_of(protection: ProtectionType) -> ProtectorKind {

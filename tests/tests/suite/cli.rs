@@ -4,6 +4,7 @@
 //! sealed sizes blanked. After everything that fails the vault must hold what it held.
 
 mod artefacts;
+mod audit;
 pub(crate) mod desk;
 mod doctor;
 mod errors;
@@ -13,4 +14,5 @@ mod guardians;
 mod hosts;
 mod journey;
 mod plans;
+mod prove;
 mod secrets;

@@ -1,5 +1,7 @@
 //! The workspace's integration tests, in one binary.
 
+// The audit against the answer sheet of the fabric.
+mod audit;
 // The real programs, as a person types them.
 mod cli;
 // An agent that is stopped anywhere, and catalogs and stores that do not agree.

@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: our speed against established tools, as ratios in one run; the tables of docs/benchmarks.md.
 
+mod audit;
 mod bitlocker;
 mod document;
+mod escrow;
 mod fabric;
 mod fleet;
 mod measure;
@@ -21,10 +23,12 @@ const RUNS: u32 = 3;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     match arguments.command().as_deref() {
+        Some("audit") => audit::run(arguments),
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
+        Some("escrow") => escrow::run(arguments),
         Some("fleet") => fleet::run(arguments),
-        _ => Err("say what: cargo xtask bench fabric, bitlocker or fleet".to_owned()),
+        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow, fabric or fleet".to_owned()),
     }
 }
 

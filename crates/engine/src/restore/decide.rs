@@ -9,7 +9,7 @@ use lifeboat_schema::{BootExpectation, DiskFit, Grade, NextStep, Verdict};
 
 /// What became of the original files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Originals {
+pub(crate) enum Originals {
     /// Nobody has looked.
     NotSurveyed,
     /// None were found where was looked.
@@ -22,7 +22,7 @@ pub enum Originals {
 
 /// What the snapshot holds of vTPM state and VM key protector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Capture {
+pub(crate) enum Capture {
     /// No vTPM, as far as the files say.
     NoVtpm,
     /// Both from one copy of one file.
@@ -41,7 +41,7 @@ pub enum Capture {
 
 /// Who can open the VM key protector on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Key {
+pub(crate) enum Key {
     /// There is none to be opened.
     NotNeeded,
     /// A guardian of the target.
@@ -63,7 +63,7 @@ pub enum Key {
 
 /// Whether the target runs the configuration version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
+pub(crate) enum Version {
     /// It does, by the public table of versions.
     Runs,
     /// It does not.
@@ -74,7 +74,7 @@ pub enum Version {
 
 /// The disks that were given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Disks {
+pub(crate) enum Disks {
     /// None were.
     NotGiven,
     /// The worst of them stands so to the snapshot.
@@ -85,7 +85,7 @@ pub enum Disks {
 
 /// Everything that a decision hangs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// What became of the original files.
     pub originals: Originals,
     /// What the snapshot holds.
@@ -100,7 +100,7 @@ pub struct Facts {
 
 /// What stands in the way of a snapshot on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// The VM key protector breaks off.
     Torn,
     /// There is vTPM state and no VM key protector.
@@ -132,7 +132,7 @@ impl Obstacle {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// What it comes to.
     pub verdict: Verdict,
     /// How sure that is.
@@ -149,7 +149,7 @@ pub struct Decision {
 
 /// Decides.
 #[must_use]
-pub fn decide(facts: &Facts) -> Decision {
+pub(crate) fn decide(facts: &Facts) -> Decision {
     // Whatever else is true, whole originals are newer than any snapshot of them.
     if facts.originals == Originals::Whole {
         return Decision {

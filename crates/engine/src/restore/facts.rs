@@ -10,6 +10,7 @@ use lifeboat_schema::{
 };
 
 use super::decide::{Capture, Disks, Facts, Key, Originals, Version};
+use crate::guardians::is_expired;
 
 /// What a person brought to a plan.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +23,25 @@ pub struct Circumstances {
     pub disks: Vec<GivenDisk>,
     /// Guardians of the target fabric; none if they were not given.
     pub fabric: Option<Vec<GuardianEntry>>,
+    /// Fabrics whose guardian metadata the vault holds; looked at where no target was given.
+    pub known_fabrics: Vec<KnownFabric>,
     /// Thumbprints, SHA-1 or SHA-256, of owners' certificates whose private keys are at hand.
     pub owner_keys: Vec<String>,
     /// The host that the VM shall run on.
     pub target: Option<&'static HostVersion>,
     /// Now, for the validity of certificates.
     pub now: Option<Time>,
+}
+
+/// A fabric whose guardian metadata the vault holds.
+#[derive(Debug, Clone)]
+pub struct KnownFabric {
+    /// Its guardian; certificates that came without their partner stand for both.
+    pub guardian: GuardianEntry,
+    /// Where the metadata came from: a file of a host, or an address.
+    pub place: String,
+    /// When they were captured.
+    pub captured: Time,
 }
 
 /// A look for original files.
@@ -95,7 +109,7 @@ pub struct GivenDisk {
 
 /// The facts about one snapshot.
 #[must_use]
-pub fn facts(entry: &VmEntry, circumstances: &Circumstances) -> Facts {
+pub(crate) fn facts(entry: &VmEntry, circumstances: &Circumstances) -> Facts {
     let vm = &entry.vm;
     Facts {
         originals: originals(entry, circumstances.survey.as_ref()),
@@ -135,7 +149,8 @@ fn key(vm: &VmRecord, circumstances: &Circumstances) -> Key {
     }
     let Some(addressees) = &vm.addressed_to else { return Key::NotUnderstood };
     let of_target = circumstances.fabric.as_deref().and_then(|fabric| addressed(addressees, fabric));
-    if let Some(guardian) = of_target {
+    let of_known = || addressed_known(addressees, circumstances).next().map(|(guardian, _)| guardian);
+    if let Some(guardian) = of_target.or_else(of_known) {
         return Key::Guardian { is_expired: is_over(guardian, circumstances.now) };
     }
     if local_guardian(addressees).is_some() {
@@ -168,10 +183,18 @@ pub(crate) fn addressed<'a>(
     addressees.all().find(|one| fabric.iter().any(|of| is_same(one, of)))
 }
 
-/// Tells whether one of a guardian's certificates is not valid at a time.
+/// The guardians of a VM key protector that fabrics in the vault have, with the fabric; none where the target was given.
+pub(crate) fn addressed_known<'a>(
+    addressees: &'a Addressees,
+    circumstances: &'a Circumstances,
+) -> impl Iterator<Item = (&'a GuardianEntry, &'a KnownFabric)> {
+    let known = circumstances.known_fabrics.iter().filter(|_| circumstances.fabric.is_none());
+    known.filter_map(|fabric| Some((addressed(addressees, std::slice::from_ref(&fabric.guardian))?, fabric)))
+}
+
+/// Tells whether one of a guardian's certificates is no longer valid, where the time is known.
 pub(crate) fn is_over(guardian: &GuardianEntry, now: Option<Time>) -> bool {
-    let is_over = |at: Time| guardian.encryption.not_after < at || guardian.signing.not_after < at;
-    now.is_some_and(is_over)
+    now.is_some_and(|now| is_expired(guardian, now))
 }
 
 /// The owner whose keys are at hand.

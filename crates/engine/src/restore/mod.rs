@@ -6,7 +6,8 @@
 //! Files are written below a temporary name, compared with the digest that the signed chain states, and
 //! only when all VMs are complete their folders get their names. Nothing existing is overwritten, and of a restore
 //! that fails or is interrupted nothing is left. A VM of which the vault is damaged stays away and keeps no other
-//! VM away. Registering the VM is left to a script and a person: see `runbook`.
+//! VM away. On Linux all bytes are on stable storage before the first of them gets its name; elsewhere the system writes
+//! back in its own time, as after any copy. Registering the VM is left to a script and a person: see `runbook`.
 
 mod choose;
 mod decide;
@@ -20,8 +21,7 @@ mod words;
 mod write;
 
 pub use choose::{Rule, choose_for, vms_of_disks};
-pub use decide::{Capture, Decision, Disks, Facts, Key, Obstacle, Originals, Version, decide};
-pub use facts::{Circumstances, GivenDisk, Original, Survey, facts};
+pub use facts::{Circumstances, GivenDisk, KnownFabric, Original, Survey};
 pub(crate) use names::checked_path;
 pub use plan::{plan, plan_without_capture};
 pub use write::{RestoreFailure, RestoreObserver, RestoreOptions, Restored, Unobserved, restore};
@@ -98,12 +98,24 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    /// Whether it says something of what the vault holds of some VMs, so that others may come back.
+    /// Whether it says something of some VMs, so that others may come back: what the vault holds of them, or names that
+    /// the file system does not take.
     fn is_of_some_vms(&self) -> bool {
         matches!(
             self,
             Self::Vault(VaultError::Damaged { .. }) | Self::BadPath { .. } | Self::WrongDigest { .. }
-        )
+        ) || self.is_refused_name()
+    }
+
+    /// Whether the file system of the destination does not take a name: too long, or with a letter that it has not.
+    pub fn is_refused_name(&self) -> bool {
+        use std::io::ErrorKind::{InvalidFilename, InvalidInput};
+        // EILSEQ of Linux and macOS has no kind of its own.
+        let is_refused = |source: &std::io::Error| {
+            matches!(source.kind(), InvalidFilename | InvalidInput)
+                || (cfg!(unix) && matches!(source.raw_os_error(), Some(84 | 92)))
+        };
+        matches!(self, Self::Write { source, .. } if is_refused(source))
     }
 
     /// Why the restore failed, whatever it left.

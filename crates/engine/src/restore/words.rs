@@ -208,30 +208,44 @@ pub(super) fn of_key(
                 named(guardian)
             ),
         );
-        if facts::is_over(guardian, given.now) {
-            say(
-                Grade::Likely,
-                format!(
-                    "A certificate of {} is no longer valid. That is a warning only: HGS checks no expiry, its certificates act as key pairs.",
-                    guardian.name
-                ),
-            );
-        }
+        of_guardian(guardian, given, say);
+    }
+    for (guardian, fabric) in facts::addressed_known(addressees, given) {
         say(
-            Grade::UnknownHere,
-            "Whether that fabric still has the guardian's private key, and attests the target host."
-                .to_owned(),
+            Grade::Known,
+            format!(
+                "No target was given. Among the fabrics whose metadata the vault holds, one has the guardian {}, to which the VM key protector is addressed: that of {}, captured {}.",
+                named(guardian),
+                fabric.place,
+                fabric.captured
+            ),
         );
+        of_guardian(guardian, given, say);
     }
     match facts.key {
         Key::NoneOfTarget => say(
             Grade::Known,
-            "None of the guardians that were given for the target is among them, by certificate and by key.".to_owned(),
+            "None of the guardians that were given for the target is among them, by certificate and by key."
+                .to_owned(),
         ),
-        Key::TargetNotGiven => say(
-            Grade::UnknownHere,
-            "Whether the target has one of these guardians: give its guardian metadata with --fabric FILE, or compare with Get-HgsGuardian there.".to_owned(),
-        ),
+        Key::TargetNotGiven => {
+            if !given.known_fabrics.is_empty() {
+                let mut known: Vec<&str> =
+                    given.known_fabrics.iter().map(|fabric| fabric.place.as_str()).collect();
+                known.dedup();
+                say(
+                    Grade::Known,
+                    format!(
+                        "None of the fabrics whose metadata the vault holds has one of these guardians: {}.",
+                        known.join(", ")
+                    ),
+                );
+            }
+            say(
+                Grade::UnknownHere,
+                "Whether the target has one of these guardians: give its guardian metadata with --fabric FILE, or compare with Get-HgsGuardian there.".to_owned(),
+            );
+        }
         Key::LocalGuardian => say(
             Grade::Likely,
             format!(
@@ -239,13 +253,31 @@ pub(super) fn of_key(
                 local_guardians(vm).join(" and "),
                 match facts::owner_at_hand(addressees, &given.owner_keys) {
                     Some(_) => " They are at hand, as you say.",
-                    None => " Where they are is not known here (`lifeboat artefacts list` tells what the vault has); without them the vTPM does not open.",
+                    None =>
+                        " Where they are is not known here (`lifeboat artefacts list` tells what the vault has); without them the vTPM does not open.",
                 }
             ),
         ),
         _ => {}
     }
     say(Grade::Known, NEVER.to_owned());
+}
+
+/// What is to be said of a guardian that a fabric has.
+fn of_guardian(guardian: &GuardianEntry, given: &Circumstances, say: &mut impl FnMut(Grade, String)) {
+    if facts::is_over(guardian, given.now) {
+        say(
+            Grade::Likely,
+            format!(
+                "A certificate of {} is no longer valid. That is a warning only: HGS checks no expiry, its certificates act as key pairs.",
+                guardian.name
+            ),
+        );
+    }
+    say(
+        Grade::UnknownHere,
+        "Whether that fabric still has the guardian's private key, and attests the target host.".to_owned(),
+    );
 }
 
 fn named(guardian: &GuardianEntry) -> String {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::names::{checked_path, folded, folder_names, names_beside};
 use super::runbook::{Runbook, Script};
 use super::{Circumstances, RestoreError, plan};
-use crate::inventory::Found;
+use crate::inventory::{Found, bundle_of};
 
 /// Is told how far a restore has come.
 pub trait RestoreObserver: Send + Sync {
@@ -226,8 +226,8 @@ async fn write_all(
 
     let work = Arc::new(work);
     for empty in work.targets.iter().filter(|target| target.parts == 0) {
-        work.make_folder(empty)?;
-        create_file(&empty.temporary)?;
+        let made = work.make_folder(empty).and_then(|()| create_file(&empty.temporary));
+        made.map(drop).or_else(|error| work.fail([empty.vm].into(), error))?;
     }
     let threads = options.threads.max(1);
     let reads = jobs.into_values().map(|job| fetch_job(vault, job, Arc::clone(identities), &work));
@@ -358,20 +358,7 @@ fn prepare_vm<'a>(
         });
         let mut at = 0u64;
         for part in &artefact.parts {
-            let damaged = |what: String| VaultError::Damaged {
-                place: object_path(&found.record.writer, &part.object).to_string(),
-                what,
-            };
-            let entry = objects.get(&part.object).ok_or_else(|| {
-                let seq = found.record.seq;
-                damaged(format!("record {seq} does not name this bundle of {}", artefact.path))
-            })?;
-            if entry.class != artefact.class {
-                let (have, wanted) = (entry.class, artefact.class);
-                return Err(
-                    damaged(format!("it is of class {have}, and {} of {wanted}", artefact.path)).into()
-                );
-            }
+            let entry = bundle_of(&found.record, artefact, part, objects.get(&part.object).copied())?;
             pieces.push((entry, Piece { part: part.clone(), target: work.targets.len(), at }));
             at = at.saturating_add(part.size);
         }
@@ -659,8 +646,36 @@ fn finish(
     told.finish().map_err(runbook_failed)?;
     // All of it is complete; only now anything gets its name.
     let names: Vec<&str> = [script.as_str(), runbook].into_iter().chain(folders.iter().copied()).collect();
+    sync_before_names(scratch)?;
     publish(&names, scratch, &options.to)?;
+    sync_names(&options.to);
     Ok(restored)
+}
+
+/// Puts what was written on stable storage, so that no name stands for bytes that a power failure takes. Once for all: a sync for
+/// each file costs more than its writing.
+#[cfg(target_os = "linux")]
+fn sync_before_names(scratch: &Path) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Write { path: scratch.to_owned(), source };
+    let folder = File::open(scratch).map_err(failed)?;
+    rustix::fs::syncfs(&folder).map_err(|error| failed(error.into()))
+}
+
+/// Elsewhere there is no such call for a user; the system writes back in its own time.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail where it does something")]
+fn sync_before_names(_: &Path) -> Result<(), RestoreError> {
+    Ok(())
+}
+
+/// Puts the names themselves on stable storage, where a folder can be synced. Names that are lost are a restore that was not
+/// made, so a file system that cannot do it is no reason to take everything back.
+fn sync_names(to: &Path) {
+    if cfg!(unix)
+        && let Ok(folder) = File::open(to)
+    {
+        let _ = folder.sync_all();
+    }
 }
 
 /// Moves what has these names from `scratch` into `to`: all of it, or none.

@@ -18,7 +18,7 @@ use super::{
     sealed_entry,
 };
 use crate::catalog::HeldVm;
-use crate::entry::{BodyEntry, EntryWriter};
+use crate::entry::{BodyEntry, EntryWriter, MAX_ENTRY_BYTES};
 use crate::source::{CaptureSink, HostSource, SinkError, SourceError, VmIdentity, remember, watched_of};
 
 /// What the workers share.
@@ -263,6 +263,12 @@ impl<'a> Worker<'a> {
             Some(held) => held.subject.clone(),
             None => random_subject()?,
         };
+        if let Err(bytes) = fits(&record, &artefacts) {
+            let what = format!(
+                "what is to be said of it takes {bytes} bytes, and a body has room for {MAX_ENTRY_BYTES}: it has too many files"
+            );
+            return Ok(Err(SourceError::Contradiction { place: vm.found.place.clone(), what }));
+        }
         let (vm_id, name) = record.id_and_name();
         let held = HeldVm {
             key: vm.key.clone(),
@@ -366,6 +372,39 @@ fn lent_parts(entry: &VmEntry) -> HashMap<(Class, Digest, u64), PartEntry> {
         }
     }
     lent
+}
+
+/// Tells whether the entry of a VM can be packed and unpacked, or how large it may become: an upper bound, as the names of
+/// bundles, which all have one length, are not known yet.
+fn fits(record: &Described, artefacts: &[ArtefactDraft]) -> Result<(), usize> {
+    // Keys, numbers and digests of an artefact and of a part, rounded up.
+    const ARTEFACT_BYTES: usize = 512;
+    const PART_BYTES: usize = 384;
+    let parts: usize = artefacts.iter().map(|artefact| artefact.parts.len()).sum();
+    // A control character of a path takes six letters.
+    let paths: usize = artefacts.iter().map(|artefact| artefact.path.len() * 6).sum();
+    let of_record = match record {
+        Described::Vm(vm) => json_bytes(vm),
+        Described::Companion(companion) => json_bytes(companion),
+    };
+    let bytes = ARTEFACT_BYTES * (artefacts.len() + 1) + PART_BYTES * parts + paths + of_record;
+    if bytes > MAX_ENTRY_BYTES { Err(bytes) } else { Ok(()) }
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("records have only string keys");
+    count.0
 }
 
 /// Gives every part its bundle's name.
@@ -537,5 +576,31 @@ impl CaptureSink for Sink<'_, '_> {
 
     fn watch(&mut self, watched: Vec<u8>) {
         self.watched = watched;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_schema::Layout;
+
+    use super::*;
+
+    #[test]
+    fn a_vm_of_too_many_files_is_refused_before_its_entry_is_packed() {
+        let record = || Described::Vm(Box::new(VmRecord::unexplored("id", "vm", Layout::Live, "a place")));
+        let files = |count: usize| -> Vec<ArtefactDraft> {
+            let draft = |number| ArtefactDraft {
+                path: format!("Snapshots/{number}.vmcx"),
+                kind: ArtefactKind::Configuration,
+                class: Class::Machine,
+                size: 0,
+                digest: Digest::of(b""),
+                parts: Vec::new(),
+            };
+            (0..count).map(draft).collect()
+        };
+        assert_eq!(fits(&record(), &files(10_000)), Ok(()));
+        let size = fits(&record(), &files(200_000)).unwrap_err();
+        assert!(size > MAX_ENTRY_BYTES, "{size}");
     }
 }

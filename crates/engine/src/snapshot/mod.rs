@@ -46,7 +46,7 @@ pub struct SnapshotOptions {
 impl Default for SnapshotOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-        Self { bundle_bytes: 2 << 20, seal: SealOptions::default(), threads, uploads: 4 }
+        Self { bundle_bytes: 2 << 20, seal: SealOptions::default(), threads, uploads: 6 }
     }
 }
 
@@ -186,7 +186,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     observer.planned(plan.found + plan.companions, to_capture);
 
     // Read and seal on threads; put sealed bundles into the store as they come.
-    let (sender, receiver) = mpsc::channel::<Sealed>(1);
+    let (sender, receiver) = mpsc::channel::<Sealed>(2);
     let spare = Arc::new(SpareBuffers::new(options.uploads.max(1)));
     let upload = store_objects(vault, writer, receiver, &spare, &observer);
     let sealing = capture::capture_all(capture::CaptureJob {
@@ -242,6 +242,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let mut bodies: Vec<Digest> = Vec::new();
     let owners: Vec<OwnerId> = owners_with_vms(&start, &captured, &standing, &carried);
     let mut sealer = Sealer::new(&options.seal)?;
+    let mut last: Option<Sealed> = None;
     for (index, owner) in owners.iter().enumerate() {
         let mine = |id: &OwnerId| id == owner;
         let of_owner: Vec<&CarriedVm> =
@@ -270,16 +271,20 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
             };
             // The owner's first body speaks for the run.
             let run = std::mem::take(&mut run);
-            let sealed = seal::seal_body(&mut sealer, &start, head, host, run, &vms)?;
-            vault.put_object(&writer.id, &sealed.entry.name, sealed.bytes).await?;
-            observer.stored(sealed.entry.size);
+            // One goes to the store while the next is sealed.
+            let seal = async { seal::seal_body(&mut sealer, &start, head, host, run, &vms) };
+            let (put, sealed) = tokio::join!(put_body(vault, writer, last.take(), &observer), seal);
+            put?;
+            let sealed = sealed?;
             for vm in vms {
                 vm.held.body = sealed.entry.name;
             }
             bodies.push(sealed.entry.name);
-            stored.push(sealed.entry);
+            stored.push(sealed.entry.clone());
+            last = Some(sealed);
         }
     }
+    put_body(vault, writer, last, &observer).await?;
     let mut moved: HashSet<String> = HashSet::new();
     for Captured { held, .. } in &merged {
         moved.insert(held.key.clone());
@@ -467,6 +472,18 @@ async fn store_objects(
         stored.push(entry);
     }
     Ok(stored)
+}
+
+async fn put_body(
+    vault: &Vault,
+    writer: &Writer,
+    body: Option<Sealed>,
+    observer: &Arc<dyn SnapshotObserver>,
+) -> Result<(), VaultError> {
+    let Some(body) = body else { return Ok(()) };
+    vault.put_object(&writer.id, &body.entry.name, body.bytes).await?;
+    observer.stored(body.entry.size);
+    Ok(())
 }
 
 /// Owners that get a body: those with VMs, or the first one, so that a run without VMs leaves its word too.

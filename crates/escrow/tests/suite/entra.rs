@@ -231,6 +231,32 @@ async fn odd_answers_cost_their_own_key_alone() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_not_given_loses_no_other() {
+    let id = |number: u32| secret(number).id;
+    let refuses = |number| (id(number), (403, String::new()));
+    let double = Double::start(Service { odd: BTreeMap::from([refuses(2)]), ..service(5) });
+    let import = double.tenant().ask(&|_| false).await.unwrap();
+    assert_eq!(import.found.len(), 4);
+    let [problem] = import.problems.as_slice() else { panic!("{:?}", import.problems) };
+    assert!(matches!(&problem.what, Trouble::NotGiven { id: told, .. } if *told == id(2)), "{problem}");
+    assert!(import.has_losses());
+    // Several in a row: no more are asked for, and what was given stays.
+    let odd = BTreeMap::from([refuses(2), refuses(3), refuses(4)]);
+    let double = Double::start(Service { odd, ..service(9) });
+    let import = double.tenant().ask(&|_| false).await.unwrap();
+    assert_eq!(import.found.len(), 2);
+    assert!(
+        import.problems.iter().any(|problem| problem.what == Trouble::NotAsked(4)),
+        "{:?}",
+        import.problems
+    );
+    // None at all is an error that says what to do.
+    let double = Double::start(Service { odd: (0..9).map(refuses).collect(), ..service(9) });
+    let error = double.tenant().ask(&|_| false).await.unwrap_err();
+    assert!(error.to_string().contains("BitlockerKey.Read.All"), "{error}");
+}
+
+#[tokio::test]
 async fn refusals_say_what_to_do_and_tell_no_secret() {
     let double = Double::start(service(1));
     let wrong = EntraTenant { client_secret: Zeroizing::new("wrong".to_owned()), ..double.tenant() };

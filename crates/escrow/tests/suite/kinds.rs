@@ -264,3 +264,55 @@ fn a_password_in_the_place_of_a_name_is_told_nowhere() {
         }
     }
 }
+
+#[test]
+fn passwords_within_longer_text_are_found() {
+    let (one, two) = (secret(1), secret(2));
+    let note =
+        |one: &Expected| format!("server room, id {{{}}}: {} (old)", one.id.to_uppercase(), one.password);
+    let json = format!(r#"[{{"host": "a", "note": "{}"}}, "see {}"]"#, note(&one), two.password);
+    let import = read("notes.json", json.as_bytes());
+    let found: Vec<_> =
+        import.found.iter().map(|one| (one.protector.map(|id| id.to_string()), password(one))).collect();
+    assert_eq!(found, [(Some(one.id.clone()), one.password.clone()), (None, two.password.clone())]);
+    // In a table a note gives its password, and nothing is paired across columns.
+    let table =
+        format!("Computer,RecoveryKeyId,RecoveryKey\nweb {} old,{},{}\n", two.password, one.id, one.password);
+    let import = read("list.csv", table.as_bytes());
+    let mut passwords: Vec<String> = import.found.iter().map(password).collect();
+    passwords.sort_unstable();
+    let mut both = vec![one.password.clone(), two.password.clone()];
+    both.sort_unstable();
+    assert_eq!(passwords, both);
+    // In a directory: the description of an object.
+    let ldif = format!(
+        "dn: CN=SVM01,DC=example,DC=test\nobjectClass: computer\ndescription: key is {} ok\n",
+        two.password
+    );
+    let import = read("export.ldif", ldif.as_bytes());
+    assert_eq!(import.found.iter().map(password).collect::<Vec<_>>(), [two.password]);
+}
+
+#[test]
+fn key_packages_of_a_table_are_kept_or_told() {
+    use base64::Engine as _;
+    let one = secret(1);
+    let bytes = [1u8, 2, 3, 4, 5, 6, 7, 8, 9];
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+    for field in [format!("X'{digits}'"), format!("0x{digits}"), digits.clone(), encoded] {
+        let table =
+            format!("RecoveryKeyId,RecoveryKey,RecoveryKeyPackage\n{},{},{field}\n", one.id, one.password);
+        let import = read("mbam.csv", table.as_bytes());
+        assert_eq!(import.count(SecretKind::KeyPackage), 1, "{field}");
+        assert!(import.problems.is_empty(), "{field}: {:?}", import.problems);
+    }
+    let table = format!("RecoveryKeyId,RecoveryKey,RecoveryKeyPackage\n{},{},??\n", one.id, one.password);
+    let import = read("mbam.csv", table.as_bytes());
+    assert_eq!((import.count(SecretKind::RecoveryPassword), import.count(SecretKind::KeyPackage)), (1, 0));
+    assert!(
+        import.problems.iter().any(|problem| matches!(problem.what, Trouble::BadValue(_))),
+        "{:?}",
+        import.problems
+    );
+}

@@ -9,7 +9,7 @@ use lifeboat_key_protector::layout::MAX_DOCUMENT_BYTES;
 use lifeboat_key_protector::{AlgorithmRegistry, Certificate, KeyProtector};
 use lifeboat_schema::{Class, CompanionCertificate, CompanionKind, CompanionRecord, Digest};
 
-use super::{CompanionFolder, needs, walk};
+use super::{needs, walk};
 use crate::directory::open;
 
 /// Endings of a certificate file beside a PFX of the same name.
@@ -20,19 +20,19 @@ const MAX_CERTIFICATE_FILE_BYTES: u64 = 1 << 20;
 const MAX_SOUGHT: usize = 16;
 
 /// A companion as its bytes describe it.
-pub(super) struct Described {
-    pub(super) record: CompanionRecord,
-    pub(super) class: Class,
+pub(crate) struct Described {
+    pub(crate) record: CompanionRecord,
+    pub(crate) class: Class,
     /// SHA-256 thumbprint of the signing certificate of the owner guardian, where it tells one.
-    pub(super) owner_guardian: Option<Digest>,
+    pub(crate) owner_guardian: Option<Digest>,
 }
 
-/// Describes a file by its bytes.
-pub(super) fn describe(
+/// Describes a file by its bytes. `ingredients` is the folder of what it is made from.
+pub(crate) fn describe(
     mut record: CompanionRecord,
     bytes: &[u8],
     location: &Path,
-    options: &CompanionFolder,
+    ingredients: Option<&Path>,
 ) -> Described {
     let mut class = record.kind.class();
     let mut owner_guardian = None;
@@ -78,7 +78,7 @@ pub(super) fn describe(
     if bytes.len() > seen.len() {
         record.remarks.push(format!("only its first {MAX_FILE_BYTES} bytes were searched for private keys"));
     }
-    let ingredients = options.ingredients.as_deref().map(walk::names).unwrap_or_default();
+    let ingredients = ingredients.map(walk::names).unwrap_or_default();
     record.needs = needs::of_kind(record.kind, &ingredients);
     Described { record, class, owner_guardian }
 }

@@ -7,7 +7,7 @@
 //! Deliberately opens no private key (a host has no password for one), understands no PDK, VSC or HGS export, whose formats
 //! are not published, and keeps no content of a template disk.
 
-mod describe;
+pub(crate) mod describe;
 mod needs;
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ use crate::directory::open;
 use crate::disk_head;
 
 /// Largest companion that is kept, other than a template disk, whose content is not; it is in memory while it is read.
-pub const MAX_COMPANION_BYTES: u64 = 128 << 20;
+const MAX_COMPANION_BYTES: u64 = 128 << 20;
 
 /// Paths of what is kept of a template disk.
 const DISK_HEAD_PATH: &str = "disk-head.tar";
@@ -223,7 +223,8 @@ impl HostSource for CompanionSource {
             self.capture_disk(record, &file.location, sink)?
         } else {
             let bytes = zeroize::Zeroizing::new(self.read_whole(&file.location)?);
-            let described = describe::describe(record, &bytes, &file.location, &self.options);
+            let described =
+                describe::describe(record, &bytes, &file.location, self.options.ingredients.as_deref());
             self.begin(&described.record, described.owner_guardian, sink)?;
             write(sink, &file.path, ArtefactKind::Companion, described.class, &bytes)?;
             described.record

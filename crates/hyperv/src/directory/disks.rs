@@ -19,6 +19,7 @@ use lifeboat_disk::{DiskError, ImageFile, ImageFiles, ParentSearch, open_disk};
 use lifeboat_engine::source::{FileStat, FoundVm, SinkError};
 use lifeboat_schema::{Class, DISK_NOT_FOUND, Digest, DiskEntry, Layout};
 
+use super::listing::Listings;
 use super::open;
 use super::walk;
 use super::watch::{Watched, WatchedDisk, WatchedFile};
@@ -30,8 +31,6 @@ use crate::names;
 const ATTEMPTS: usize = 4;
 /// Age of a write from which on a further one would change the attributes.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Entries of a folder that are compared with a name in another case.
-const MAX_ENTRIES: usize = 4096;
 /// Most bytes of heads that are kept of one VM; a head has some hundred KiB.
 const MAX_HEADS_BYTES: usize = 64 << 20;
 /// Folder of heads in the layout of an export; Hyper-V knows none of this name.
@@ -127,10 +126,11 @@ struct Places<'a> {
     is_own_home: bool,
     roots: &'a [PathBuf],
     options: &'a DirectoryOptions,
+    listings: Listings<'a>,
 }
 
 /// Follows names below a folder.
-type Follow = fn(&Path, &[&str]) -> Option<PathBuf>;
+type Follow<'a> = fn(&Listings<'a>, &Path, &[&str]) -> Option<PathBuf>;
 
 impl<'a> Places<'a> {
     fn of(source: &'a DirectorySource, vm: &FoundVm) -> Self {
@@ -139,6 +139,7 @@ impl<'a> Places<'a> {
             is_own_home: vm.layout == Layout::Export,
             roots: &source.roots,
             options: &source.options,
+            listings: Listings::new(&source.roots, &source.root_listings),
         }
     }
 
@@ -227,13 +228,13 @@ impl<'a> Places<'a> {
         if stated.is_absolute() && is_below && stated.symlink_metadata().is_ok() {
             return vec![stated.to_owned()];
         }
-        let follows: [Follow; 2] = [exact, in_any_case];
+        let follows: [Follow<'a>; 2] = [Listings::exact, Listings::in_any_case];
         let looks = follows.iter().map(|follow| self.look(windows_path, &parts, *follow));
         looks.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    fn look(&self, windows_path: &str, parts: &[&str], follow: Follow) -> Vec<PathBuf> {
-        let at_home = || (0..parts.len()).find_map(|from| follow(&self.home, &parts[from..]));
+    fn look(&self, windows_path: &str, parts: &[&str], follow: Follow<'a>) -> Vec<PathBuf> {
+        let at_home = || (0..parts.len()).find_map(|from| follow(&self.listings, &self.home, &parts[from..]));
         if self.is_own_home
             && let Some(path) = at_home()
         {
@@ -243,7 +244,9 @@ impl<'a> Places<'a> {
         let mut found: Vec<(usize, PathBuf)> = shared
             .filter_map(|base| {
                 let mut ends = (0..parts.len()).filter(|&from| is_telling(base, windows_path, parts, from));
-                ends.find_map(|from| Some((parts.len() - from, follow(base, &parts[from..])?)))
+                ends.find_map(|from| {
+                    Some((parts.len() - from, follow(&self.listings, base, &parts[from..])?))
+                })
             })
             .collect();
         let longest = found.iter().map(|(length, _)| *length).max();
@@ -254,7 +257,8 @@ impl<'a> Places<'a> {
         found.dedup_by_key(|(_, path)| canonical(path));
         let mut found: Vec<PathBuf> = found.into_iter().map(|(_, path)| path).collect();
         if found.is_empty() && self.is_own_home {
-            let beside = parts.last().and_then(|name| follow(&self.home, &[names::DISKS, name]));
+            let beside =
+                parts.last().and_then(|name| follow(&self.listings, &self.home, &[names::DISKS, name]));
             found.extend(beside);
         }
         found
@@ -288,12 +292,6 @@ fn is_telling(base: &Path, windows_path: &str, parts: &[&str], from: usize) -> b
     parts[from..].iter().filter(|part| says(part)).count() + usize::from(above) >= 2
 }
 
-/// Follows names as they are.
-fn exact(base: &Path, parts: &[&str]) -> Option<PathBuf> {
-    let path = parts.iter().fold(base.to_owned(), |path, part| path.join(part));
-    path.symlink_metadata().is_ok().then_some(path)
-}
-
 /// The parts of a Windows path without its drive; none for a path that leads upwards, or to no file.
 fn parts(windows_path: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = windows_path
@@ -302,22 +300,6 @@ fn parts(windows_path: &str) -> Option<Vec<&str>> {
         .collect();
     let leads_up = parts.contains(&"..") || parts.iter().any(|part| part.contains('\0'));
     (!leads_up && !parts.is_empty()).then_some(parts)
-}
-
-/// Follows names in any case, as the file systems of Hyper-V do.
-fn in_any_case(base: &Path, parts: &[&str]) -> Option<PathBuf> {
-    let mut path = base.to_owned();
-    for part in parts {
-        let exact = path.join(part);
-        path = if exact.symlink_metadata().is_ok() {
-            exact
-        } else {
-            let entries = std::fs::read_dir(&path).ok()?.take(MAX_ENTRIES).filter_map(Result::ok);
-            let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-            path.join(names.find(|name| name.eq_ignore_ascii_case(part))?)
-        };
-    }
-    Some(path)
 }
 
 fn problem_of(error: &disk_head::DiskHeadError) -> String {

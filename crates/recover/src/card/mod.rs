@@ -218,9 +218,13 @@ fn ldap_bytes(id: Guid) -> String {
     id.0.iter().map(|byte| format!("\\{byte:02X}")).collect()
 }
 
-/// Text from elsewhere without control characters.
+/// Text from elsewhere without control characters, and without what turns the reading order.
 fn plain(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
+    let acts = |one: char| {
+        one.is_control()
+            || matches!(one, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
+    };
+    text.chars().map(|one| if acts(one) { '\u{fffd}' } else { one }).collect()
 }
 
 #[cfg(test)]
@@ -256,6 +260,12 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn text_from_a_disk_does_not_turn_what_stands_beside_it() {
+        assert_eq!(plain("\u{202e}drow\nssap \u{2066}\u{61c}"), "\u{fffd}drow\u{fffd}ssap \u{fffd}\u{fffd}");
+        assert_eq!(plain("Straße 1"), "Straße 1");
     }
 
     #[test]

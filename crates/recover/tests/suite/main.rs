@@ -13,6 +13,8 @@ mod decrypt;
 mod fixture;
 // Disks that lie.
 mod hostile;
+// dissect on what we write, where it is installed.
+mod oracle;
 // Partial outputs: whose they are, and what may stand in them.
 mod resume;
 // Overlays in which BitLocker is suspended.

@@ -18,7 +18,6 @@ const VOLUME_BYTES: usize = 4 << 20;
 fn options(output: &Path, seed: u8) -> SuspendOptions {
     SuspendOptions {
         output: output.to_owned(),
-        check_space: true,
         clear_key: Key256::new([seed; 32]),
         protector: Guid([seed; 16]),
         random_ids: [seed; 48],

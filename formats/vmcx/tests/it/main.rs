@@ -1,6 +1,7 @@
 //! All integration tests of the crate.
 //!
 //! * `damage`: one file per broken rule, and what reading makes of it; flips and truncations of a file of our own.
+//! * `oracle`: dissect.hypervisor on what our writer makes.
 //! * `real_files`: files of Hyper-V and of another writer, when they are at hand.
 //! * `replay`: dirty files.
 //! * `round_trip`: the writer against the reader, whatever the tree and options.
@@ -10,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "tests say what they skipped and what they measured")]
 
 mod damage;
+mod oracle;
 mod real_files;
 mod replay;
 mod round_trip;

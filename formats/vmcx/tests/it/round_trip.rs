@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const LIMIT_BYTES: usize = 1 << 20;
 
-fn any_value() -> impl Strategy<Value = Value> {
+pub(crate) fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => Just(Value::Node),
         1 => any::<i64>().prop_map(Value::Int),
@@ -37,7 +37,12 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 /// Entries hang below any node that came before them; names repeat now and then.
 fn any_tree() -> impl Strategy<Value = TreeBuilder> {
-    let entry = (any::<prop::sample::Index>(), "[a-zA-Zé_]{1,12}|[a-c]|x{254}", any_value(), 0u8..8);
+    tree_of(any_value())
+}
+
+/// Such a tree of values of one's choosing.
+pub(crate) fn tree_of(values: impl Strategy<Value = Value>) -> impl Strategy<Value = TreeBuilder> {
+    let entry = (any::<prop::sample::Index>(), "[a-zA-Zé_]{1,12}|[a-c]|x{254}", values, 0u8..8);
     prop::collection::vec(entry, 0..200).prop_map(|entries| {
         let mut tree = TreeBuilder::new();
         let mut nodes: Vec<(BuilderNode, u32)> = vec![(tree.root(), 0)];
@@ -54,7 +59,7 @@ fn any_tree() -> impl Strategy<Value = TreeBuilder> {
     })
 }
 
-fn any_options() -> impl Strategy<Value = WriteOptions> {
+pub(crate) fn any_options() -> impl Strategy<Value = WriteOptions> {
     (any::<bool>(), 0u32..5, 1u32..4, any::<u16>(), 0u8..2, prop_oneof![Just(0u32), 0u32..=145]).prop_map(
         |(nul, alignment, pages, header_sequence, file_object_flags, pending_entries)| WriteOptions {
             string_nul: if nul { StringNul::Store } else { StringNul::Omit },

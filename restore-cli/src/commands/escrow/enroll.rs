@@ -46,6 +46,7 @@ pub(super) async fn run(context: &Context, arguments: &Enroll) -> Result<Exit, C
             signing_key: "signing.key".into(),
             state_folder: "state".into(),
             store: store.clone(),
+            folders: Vec::new(),
             directories: Vec::new(),
             tenants: Vec::new(),
         };

@@ -35,17 +35,22 @@ pub(super) async fn run(context: &Context, arguments: &List) -> Result<Exit, Cli
     // Which VM a BitLocker protector belongs to.
     let mut inventory = Inventory::new(&kit.vault, &kit.ledgers, &identity.identities);
     let mut vms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut knows_vm = false;
     for state in by_vm(inventory.newest().await?) {
         let entry = &state.newest.entry;
         if arguments.vm.as_ref().is_some_and(|wanted| !matches(entry, wanted)) {
             continue;
         }
+        knows_vm = true;
         let heads = entry.vm.disks.iter().filter_map(|disk| disk.head.as_ref());
         for info in heads.flat_map(|head| &head.volumes).filter_map(|volume| volume.bitlocker.as_ref()) {
             for protector in &info.protectors {
                 vms.entry(protector.id.clone()).or_default().insert(entry.vm.name.clone());
             }
         }
+    }
+    if let Some(wanted) = arguments.vm.as_ref().filter(|_| !knows_vm) {
+        return Err(super::no_such_vm(wanted));
     }
     let mut findings = kit.findings_with(&mut holdings.findings);
     findings.append(&mut inventory.findings);
@@ -67,13 +72,16 @@ pub(super) async fn run(context: &Context, arguments: &List) -> Result<Exit, Cli
         .filter(|one: &EscrowListEntry| arguments.vm.is_none() || !one.vms.is_empty())
         .collect();
     kit.remember();
+    let of_vm = arguments.vm.is_some();
     let report = EscrowListReport { vault: kit.vault.id.clone(), secrets, findings };
-    context.answer(&report, print);
+    context.answer(&report, |report| print(report, of_vm));
     Ok(Exit::of(&report.findings))
 }
 
-fn print(report: &EscrowListReport) {
-    if report.secrets.is_empty() {
+fn print(report: &EscrowListReport, of_vm: bool) {
+    if report.secrets.is_empty() && of_vm {
+        output::line("No recovery secret is escrowed for a BitLocker protector of this VM's volumes.");
+    } else if report.secrets.is_empty() {
         output::line(
             "No recovery secret is escrowed here. Next: lifeboat escrow enroll, then lifeboat escrow import.",
         );
@@ -90,7 +98,8 @@ fn print(report: &EscrowListReport) {
                 let sources: BTreeSet<&str> = one.entries.iter().map(|entry| entry.source.name()).collect();
                 vec![
                     one.protector
-                        .clone()
+                        .as_deref()
+                        .map(output::plain)
                         .unwrap_or_else(|| format!("none ({})", &one.secret.to_string()[..12])),
                     one.kind.name().to_owned(),
                     if one.vms.is_empty() { dash() } else { output::plain(&one.vms.join(", ")) },

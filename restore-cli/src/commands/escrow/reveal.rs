@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use lifeboat_escrow::{HeldSecret, Holdings, record_reveal};
-use lifeboat_schema::{EscrowRevealReport, Exit, Kind, Role, SecretKind, Tip, WriterId};
-use lifeboat_vault::writer::{Known, Writer};
+use lifeboat_escrow::{HeldSecret, Holdings, RevealError, record_reveal};
+use lifeboat_fve::RecoveryPassword;
+use lifeboat_schema::{EscrowRevealReport, Exit, Kind, Role, SecretKind, Severity};
 
+use super::operator::OperatorArguments;
 use crate::commands::{Context, now, write_private};
 use crate::error::CliError;
 use crate::kit::Kit;
 use crate::output;
-use crate::secrets::read_signing_key;
 
 /// Shows one recovery secret to a person, after a signed record of it.
 ///
@@ -26,9 +26,8 @@ pub(crate) struct Reveal {
     /// File for a secret that is one, such as a .BEK.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Key that signs the record [default: operator.key in the kit].
-    #[arg(long, value_name = "FILE")]
-    operator_key: Option<PathBuf>,
+    #[command(flatten)]
+    operator: OperatorArguments,
 }
 
 /// Longest reason, in characters.
@@ -71,20 +70,24 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
         ));
     }
 
-    let path = arguments.operator_key.clone().unwrap_or_else(|| context.kit.kit.join("operator.key"));
-    let operator = operator(&kit, read_signing_key(&path, &context.kit.passphrases)?)?;
-    let newest = |ledger: &lifeboat_vault::ledger::Ledger| ledger.newest().map(|record| record.signed.name);
-    let known = Known {
-        tip: kit.ledgers.writers.get(&operator.id).and_then(newest),
-        seen: newest(&kit.ledgers.admin)
-            .map(|name| Tip { writer: WriterId::admin(), seq: name.seq, id: name.id })
-            .into_iter()
-            .collect(),
-        ..Known::default()
-    };
-    // From here on there is a record of it, whatever becomes of the terminal.
-    let record = record_reveal(&kit.vault, &operator, &known, secret, entry, reason, now()).await?;
-    Kit::open(&context.kit).await?.remember();
+    let (operator, known) =
+        arguments.operator.open(context, &kit, &identity.identities, Kind::Reveal).await?;
+    // From here on there is a record of it, whatever becomes of the terminal and the store.
+    let spool = kit.spool();
+    let asked = lifeboat_escrow::Reveal { secret, entry, reason, asked: now() };
+    let record = record_reveal(&kit.vault, &operator, &known, (&spool, &kit.ledgers), &asked).await.map_err(
+        |error| match error {
+            RevealError::Sealing(error) => error.into(),
+            other => CliError::new(Exit::Failed, other.to_string()),
+        },
+    )?;
+    if let Some(why) = &record.waits {
+        output::note(output::plain(&format!(
+            "The store did not take the record of this reveal ({why}); it waits in the kit, and the next command that reaches the store puts it there."
+        )));
+    } else {
+        Kit::open(&context.kit).await?.remember();
+    }
     // The same secret may be sealed several times: a damaged copy keeps no whole one away.
     let mut fetched = entry.fetch(&kit.vault, &identity.identities).await;
     for other in &secret.entries[1..] {
@@ -100,7 +103,7 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
     let mut report = EscrowRevealReport {
         kind: secret.kind,
         protector: secret.protector.clone(),
-        record: record.id,
+        record: record.name.id,
         recovery_password: None,
         file: None,
     };
@@ -108,10 +111,12 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
         write_private(path, &bytes)?;
         report.file = Some(path.display().to_string());
     } else {
-        let text = std::str::from_utf8(&bytes).map_err(|_| {
+        // Nothing goes to a terminal that is not 48 digits whose blocks check.
+        let text = std::str::from_utf8(&bytes).ok().filter(|text| RecoveryPassword::parse(text).is_ok());
+        let text = text.ok_or_else(|| {
             CliError::new(
                 Exit::Damage,
-                "what is escrowed as a recovery password is no text; run `lifeboat check`",
+                "what is escrowed as a recovery password is none; run `lifeboat check`, and look at what its importer wrote",
             )
         })?;
         report.recovery_password = Some(text);
@@ -133,8 +138,19 @@ pub(super) async fn run(context: &Context, arguments: &Reveal) -> Result<Exit, C
 
 /// The one secret that is meant.
 fn choose<'h>(holdings: &'h Holdings, wanted: &str) -> Result<&'h HeldSecret, CliError> {
+    let damaged = holdings.findings.iter().filter(|finding| finding.severity == Severity::Damage).count();
     match holdings.matching(wanted).as_slice() {
         [one] => Ok(one),
+        [] if holdings.had_bodies && !holdings.opened_something && damaged == 0 => Err(CliError::new(
+            Exit::NoAccess,
+            "this identity opens nothing of what is escrowed; give the escrow identity of the right owner with --identity",
+        )),
+        [] if damaged > 0 => Err(CliError::new(
+            Exit::Damage,
+            format!(
+                "nothing that can be read has this id, and {damaged} lists of escrowed secrets cannot be read: it may stand there. `lifeboat check` tells which; bring them back from a mirror or an older version"
+            ),
+        )),
         [] => Err(CliError::new(
             Exit::Failed,
             "nothing that is escrowed here has this id; `lifeboat escrow list` tells what there is",
@@ -143,7 +159,7 @@ fn choose<'h>(holdings: &'h Holdings, wanted: &str) -> Result<&'h HeldSecret, Cl
             let rows: Vec<String> = several
                 .iter()
                 .map(|one| {
-                    let id = one.protector.as_deref().unwrap_or("without an id");
+                    let id = output::plain(one.protector.as_deref().unwrap_or("without an id"));
                     format!("  {} {} {id}", &one.secret.to_string()[..16], one.kind.name())
                 })
                 .collect();
@@ -154,22 +170,4 @@ fn choose<'h>(holdings: &'h Holdings, wanted: &str) -> Result<&'h HeldSecret, Cl
             )))
         }
     }
-}
-
-/// The writer whose key it is, and who may sign reveals.
-fn operator(kit: &Kit, key: lifeboat_vault::key::SigningKey) -> Result<Writer, CliError> {
-    let newest = kit.ledgers.policies.newest().expect("an open kit has a valid policy");
-    let public = key.verifying_key();
-    let is_operator = |id: &&WriterId| newest.key(id) == Some(&public);
-    let id = newest
-        .terms
-        .writers
-        .iter()
-        .filter(|writer| writer.kinds.contains(&Kind::Reveal))
-        .map(|writer| &writer.id)
-        .find(is_operator);
-    let id = id.cloned().ok_or_else(|| {
-        CliError::new(Exit::NoAccess, "the policy lets no writer with this key sign reveals; give the operator's key with --operator-key")
-    })?;
-    Ok(Writer { id, key })
 }

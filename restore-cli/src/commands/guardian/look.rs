@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, arguments: &Inspect) -> Result<Exit, CliErr
     Ok(Exit::of(&report.findings))
 }
 
-fn print(report: &GuardianInspectReport, is_open: bool) {
+pub(super) fn print(report: &GuardianInspectReport, is_open: bool) {
     let what = match report.form {
         GuardianFileForm::KeyProtector => "a VM key protector",
         GuardianFileForm::NoKeyProtector => "the value that says that a VM has no VM key protector",

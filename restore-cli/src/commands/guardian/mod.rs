@@ -1,6 +1,7 @@
 //! `lifeboat guardian`: who can open VM key protectors, and files of owners and guardians.
 
 mod change;
+mod fetch;
 mod keys;
 mod list;
 mod look;
@@ -18,6 +19,8 @@ pub(crate) enum Guardian {
     /// Says what a file of an owner or guardian is: a VM key protector as saved from Windows, guardian metadata, a
     /// certificate, a PFX. Needs no vault, and shows no secret.
     Inspect(look::Inspect),
+    /// Fetches the guardian metadata of a Host Guardian Service, for --fabric of a plan or for a grant. Needs no vault.
+    Fetch(fetch::Fetch),
     /// EXPERIMENTAL: adds a guardian to a VM key protector, with the owner's keys, into a new file.
     Grant(change::Grant),
     /// EXPERIMENTAL: drops a guardian from a VM key protector, with the owner's keys, into a new file.
@@ -28,6 +31,7 @@ pub(crate) async fn run(context: &Context, command: &Guardian) -> Result<Exit, C
     match command {
         Guardian::List => list::run(context).await,
         Guardian::Inspect(arguments) => look::run(context, arguments),
+        Guardian::Fetch(arguments) => fetch::run(context, arguments).await,
         Guardian::Grant(arguments) => change::grant(context, arguments),
         Guardian::Revoke(arguments) => change::revoke(context, arguments),
     }

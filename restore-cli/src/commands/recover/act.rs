@@ -387,7 +387,6 @@ fn suspend(
     };
     let options = SuspendOptions {
         output: output.to_owned(),
-        check_space: true,
         clear_key: Key256::new(random()?),
         protector: random_guid()?,
         random_ids: random()?,

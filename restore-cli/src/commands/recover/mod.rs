@@ -2,7 +2,7 @@
 
 mod act;
 mod interrupt;
-mod keys;
+pub(super) mod keys;
 mod show;
 mod vault;
 mod walk;

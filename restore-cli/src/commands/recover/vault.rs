@@ -9,12 +9,11 @@ use lifeboat_disk::ImageFile;
 use lifeboat_disk_head::{DiskHead, PieceName};
 use lifeboat_engine::inventory::{Found, Inventory, matches};
 use lifeboat_fve::{BootSector, Metadata};
+use lifeboat_prove::read_head;
 use lifeboat_recover::{
     CapturedMetadata, HeldVolume, LockedVolume, SameBy, SourceDisk, VolumePlace, held_volumes,
 };
-use lifeboat_schema::{
-    ArtefactEntry, Digest, DiskHeadEntry, Finding, RecoverPlan, Role, Severity, WayKind, WayStanding,
-};
+use lifeboat_schema::{Digest, Finding, RecoverPlan, Role, Severity, WayKind, WayStanding};
 use lifeboat_vault::seal::Identities;
 use lifeboat_vault::vault::Vault;
 use zeroize::Zeroizing;
@@ -243,7 +242,11 @@ impl FromVault {
                 continue;
             }
             match read_head(vault, identities, &found[one.vm], head).await {
-                Ok(piece) => self.take(one.place, &piece, volume.offset_bytes),
+                // What escrow alone may read is whole, where the other is blanked.
+                Ok(heads) => {
+                    let pieces = heads.into_iter().rev().flat_map(|head| head.pieces).collect();
+                    self.take(one.place, &DiskHead { pieces }, volume.offset_bytes);
+                }
                 Err(error) => unread = Some(error),
             }
         }
@@ -276,55 +279,4 @@ impl FromVault {
             self.captured.remove(&place);
         }
     }
-}
-
-/// Reads what was captured of a disk: with its clear keys where the identity opens them, else without.
-async fn read_head(
-    vault: &Vault,
-    identities: &Identities,
-    found: &Found,
-    head: &DiskHeadEntry,
-) -> Result<DiskHead, String> {
-    let mut pieces = Vec::new();
-    let mut failure = None;
-    for path in [&head.secret_artefact, &head.artefact].into_iter().flatten() {
-        let Some(artefact) = found.entry.artefacts.iter().find(|artefact| artefact.path == *path) else {
-            continue;
-        };
-        match read_artefact(vault, identities, found, artefact).await {
-            Ok(bytes) => match DiskHead::parse(&bytes) {
-                Ok(part) => pieces.extend(part.pieces),
-                Err(error) => failure = Some(error.to_string()),
-            },
-            Err(error) => failure = Some(error),
-        }
-    }
-    match failure {
-        Some(failure) if pieces.is_empty() => Err(failure),
-        _ => Ok(DiskHead { pieces }),
-    }
-}
-
-async fn read_artefact(
-    vault: &Vault,
-    identities: &Identities,
-    found: &Found,
-    artefact: &ArtefactEntry,
-) -> Result<Vec<u8>, String> {
-    // Heads are small; a body that says otherwise is not believed.
-    if artefact.size > lifeboat_disk_head::MAX_HEAD_BYTES as u64 {
-        return Err(format!("{} has {} bytes, more than any head of a disk", artefact.path, artefact.size));
-    }
-    let mut bytes = Vec::new();
-    for part in &artefact.parts {
-        let object = found
-            .object(&part.object)
-            .ok_or_else(|| format!("{}: the record does not name its bundle", artefact.path))?;
-        let part = vault.read_member(&found.record.writer, object, part, identities).await;
-        bytes.extend(part.map_err(|error| error.to_string())?);
-    }
-    if Digest::of(&bytes) != artefact.digest {
-        return Err(format!("{} is not what its digest says", artefact.path));
-    }
-    Ok(bytes)
 }

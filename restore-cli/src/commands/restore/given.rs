@@ -24,7 +24,8 @@ pub(crate) struct Given {
     /// Disks of the VM that are at hand: they decide which snapshot fits.
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "all")]
     pub(crate) disk: Vec<PathBuf>,
-    /// Guardian metadata of the fabric that the VM shall start on, such as its HGS's metadata.xml.
+    /// Guardian metadata of the fabric that the VM shall start on, such as its HGS's metadata.xml; without it, the fabrics
+    /// whose metadata the vault holds.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     fabric: Vec<PathBuf>,
     /// Thumbprint (SHA-1 or SHA-256) of an owner's certificate whose private keys are at hand.
@@ -45,6 +46,7 @@ impl Given {
             survey: None,
             disks: self.disk.iter().map(|path| disk(path)).collect(),
             fabric: (!self.fabric.is_empty()).then_some(fabric),
+            known_fabrics: Vec::new(),
             owner_keys: self.owner.clone(),
             target: self.target.as_deref().map(host).transpose()?,
             now: Some(now),
@@ -57,7 +59,8 @@ impl Given {
     }
 }
 
-fn guardian(path: &Path) -> Result<GuardianEntry, CliError> {
+/// Reads guardian metadata of a fabric.
+pub(crate) fn guardian(path: &Path) -> Result<GuardianEntry, CliError> {
     let size = std::fs::metadata(path).map_err(|error| CliError::file(path, "read", &error))?.len();
     if size > MAX_METADATA_BYTES {
         return Err(CliError::usage(format!(

@@ -169,7 +169,7 @@ fn every_kind_goes_into_the_vault_and_comes_back_to_who_may_have_it() {
     get(&desk, "restore", "nothing.pdk", "back/x").ends(1).says("artefacts list");
     // The identity that the kit has for it is taken.
     desk.lifeboat(&["artefacts", "get", "companion/owner/sign.pfx", "--to", "back/kit"]).ends(0);
-    desk.lifeboat(&["check", "--read-data"]).ends(0);
+    desk.lifeboat(&["check", "--read-data"]).ends(3).says("PRIVATE-KEY-EXPOSED");
     // VMs are listed without them.
     assert_eq!(desk.lifeboat(&["vms", "--json"]).ends(0).json()["vms"].as_array().map(Vec::len), Some(3));
 
@@ -250,4 +250,27 @@ fn explain_says_what_is_held_and_walks_through_losses() {
     desk.write("beside/local/enc.cer", cast.keys(Player::LocalMode).encryption_certificate().der());
     desk.run().ends(3);
     assert_eq!(outcome(local, &["local-guardian-keys"]), "starts");
+}
+
+#[test]
+fn one_id_on_two_hosts_needs_the_name_of_one() {
+    let desk = Desk::enrolled();
+    desk.lifeboat(&["host", "enroll", "hv02", "--root", &desk.root(), "--out", "agent2"]).ends(0);
+    for (agent, content) in [("agent", "of the first"), ("agent2", "of the second")] {
+        let folder = format!("{agent}/pdk");
+        std::fs::create_dir(desk.path(&folder)).expect("a folder");
+        desk.write(&format!("{folder}/tier.pdk"), content);
+        desk.edit(&format!("{agent}/agent.toml"), |text| {
+            format!("{text}\n[[artefact]]\nkind = \"shielding-data\"\nname = \"pdk\"\nfolder = \"pdk\"\n")
+        });
+        let config = format!("{agent}/agent.toml");
+        desk.agent(&["run", "--once", "--config", &config]);
+    }
+    let get = |more: &[&str]| desk.lifeboat(&[&["artefacts", "get", "tier.pdk", "--to"], more].concat());
+    get(&["back"]).ends(2).says("2 hosts").says("hv01, hv02");
+    get(&["back", "--host", "hv03"]).ends(2).says("hv01, hv02");
+    get(&["back1", "--host", "hv01"]);
+    get(&["back2", "--host", "HV02"]);
+    assert_eq!(desk.read("back1/tier.pdk"), "of the first");
+    assert_eq!(desk.read("back2/tier.pdk"), "of the second");
 }

@@ -58,7 +58,7 @@ fn mistyped(password: &str) -> String {
     format!("{rest}{}", (last.parse::<u8>().expect("a digit") + 1) % 10)
 }
 
-fn ledger_length(desk: &Desk, prefix: &str) -> usize {
+pub(super) fn ledger_length(desk: &Desk, prefix: &str) -> usize {
     let folder = desk.path("vault").join("ledger");
     let mine = std::fs::read_dir(folder).expect("ledgers").flatten();
     let mine = mine.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
@@ -287,9 +287,30 @@ fn no_answer_log_or_file_holds_a_secret() {
     }
     said.push(desk.lifeboat(&["escrow", "list"]).shown());
     said.push(desk.lifeboat(&["escrow", "list", "--json"]).shown());
+    // A wrong one among them, so that a refusal is told; then everything else that can be read back.
+    let (id, _) = known.first_key_value().expect("there are some");
+    desk.write("wrong.csv", format!("{id},{}\n", other_password(79)));
+    let trace = [("LIFEBOAT_KIT", "kit"), ("LIFEBOAT_LOG", "trace"), ("RUST_LOG", "trace")];
+    for arguments in [
+        &["escrow", "import", "--importer", "importer", "wrong.csv"][..],
+        &["escrow", "prove"],
+        &["escrow", "prove", "--again", "--json"],
+        &["escrow", "harvest", "--importer", "importer"],
+        &["escrow", "harvest", "--importer", "importer", "--json"],
+        &["escrow", "reveal", id, "--reason", "which"],
+        &["recover", "missing.vhdx", "--recovery-password-file", "list.csv", "--verify-only"],
+    ] {
+        said.push(desk.program("lifeboat", arguments, &trace).shown());
+    }
+    let run = ["run", "--once", "--config", "importer/importer.toml"];
+    desk.edit("importer/importer.toml", |text| {
+        format!("{text}\n[[escrow]]\nname = \"list\"\npath = \"../list.csv\"\n")
+    });
+    said.push(desk.program("lifeboat-agent", &run, &trace).shown());
+    said.push(desk.program("lifeboat-agent", &[&run[..], &["--json"]].concat(), &trace).shown());
     said.push(desk.lifeboat(&["check", "--read-data", "--json"]).shown());
     let mut needles: Vec<String> = known.values().map(|(_, password)| password.clone()).collect();
-    needles.extend([broken, other_password(78)]);
+    needles.extend([broken, other_password(78), other_password(79)]);
     // With and without dashes, and any half of one: no part may stand anywhere.
     let halves = |text: &String| [text[..27].to_owned(), text[28..].to_owned(), text.replace('-', "")];
     let needles: Vec<String> = needles.iter().flat_map(halves).collect();
@@ -381,9 +402,79 @@ fn a_tenant_is_asked_for_what_is_new() {
     let refused = import(&desk, &[]).ends(5).says("invalid_client");
     assert!(!refused.shown().contains("wrong"), "{}", refused.shown());
     desk.write("importer/entra.secret", "opensesame\n");
+    // What a file told of a key keeps no tenant from being asked for it.
+    let (id, (_, password)) = known.first_key_value().expect("there are some");
+    desk.write("one.csv", format!("{id},{password}\n"));
+    import(&desk, &["one.csv"]).ends(0);
     let report = import(&desk, &["--json"]).ends(0).json();
     assert_eq!((&report["sealed"], &report["sources"][0]["source"]), (&known.len().into(), &"entra".into()));
     let report = import(&desk, &["--json"]).ends(0).json();
     assert_eq!((&report["record"], &report["sources"][0]["found"]), (&serde_json::Value::Null, &0.into()));
     in_order(&desk);
+}
+
+#[test]
+fn the_agent_imports_what_lies_in_a_folder_and_nothing_twice() {
+    let desk = desk();
+    let known = passwords(&desk);
+    let agent =
+        |exit| desk.agent(&["run", "--once", "--config", "importer/importer.toml", "--json"]).ends(exit);
+    agent(2).says("[[escrow]]");
+    desk.edit("importer/importer.toml", |text| {
+        format!("{text}\n[[escrow]]\nname = \"exports\"\npath = \"exports\"\n")
+    });
+    std::fs::create_dir(desk.path("importer/exports")).expect("a folder");
+    // A folder without a file is no success.
+    agent(3).says("escrow-folder-empty");
+    let list: String = known.iter().map(|(id, (_, password))| format!("{id},{password}\n")).collect();
+    desk.write("importer/exports/list.csv", &list);
+    let report = agent(0).json();
+    assert_eq!(report["sealed"], known.len());
+    // Touched, and with the same in it: nothing is sealed again.
+    let before = desk.digests("vault");
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+    let file = std::fs::File::options().write(true).open(desk.path("importer/exports/list.csv")).expect("it");
+    file.set_modified(later).expect("a time");
+    assert_eq!(agent(0).json()["record"], serde_json::Value::Null);
+    assert_eq!(desk.digests("vault"), before);
+    // One source that cannot be read stops no other.
+    desk.edit("importer/importer.toml", |text| {
+        format!("{text}\n[[escrow]]\nname = \"gone\"\npath = \"gone.csv\"\n")
+    });
+    desk.write("importer/exports/more.csv", format!("{},{}\n", Guid([3; 16]), other_password(3)));
+    let report = agent(3).says("escrow-source-failed").json();
+    assert_eq!(report["sealed"], 1);
+    in_order(&desk);
+}
+
+#[test]
+fn nothing_that_was_not_read_looks_like_success() {
+    let desk = desk();
+    desk.write("good.csv", format!("{},{}\n", Guid([3; 16]), other_password(3)));
+    let report = import(&desk, &["missing.csv", "good.csv", "--json"]).ends(3).says("missing.csv").json();
+    assert_eq!(report["sealed"], 1);
+    import(&desk, &["missing.csv"]).ends(1).says("missing.csv");
+    // A list of Graph holds no key.
+    desk.write(
+        "graph.json",
+        format!(
+            r#"{{"value": [{{"id": "{}", "createdDateTime": "2020-06-15T13:45:30Z", "deviceId": "x"}}]}}"#,
+            Guid([4; 16])
+        ),
+    );
+    import(&desk, &["graph.json"]).ends(3).says("only listed");
+    desk.lifeboat(&["escrow", "list", "--vm", "typo"]).ends(1).says("no VM \"typo\"");
+
+    // Lists that cannot be read are not the same as nothing that is escrowed.
+    let importer = std::fs::read_dir(desk.path("vault/objects"))
+        .expect("objects")
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("e-"))
+        .expect("the importer's");
+    for object in std::fs::read_dir(importer.path()).expect("objects").flatten() {
+        std::fs::write(object.path(), "spoilt").expect("written");
+    }
+    desk.lifeboat(&["escrow", "reveal", &Guid([3; 16]).to_string(), "--reason", "x"])
+        .ends(4)
+        .says("cannot be read");
 }

@@ -1,6 +1,9 @@
 //! `lifeboat guardian`: who can open what, what a file is, and a guardian granted and revoked.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use lifeboat_key_protector::rand_core::SeedableRng as _;
 use lifeboat_key_protector::{
@@ -202,4 +205,108 @@ fn the_owners_keys_come_out_of_pfx_files() {
     grant("wrong").ends(5).says("the password does not open this PFX");
     grant("password").ends(0);
     assert_eq!(transport_key(&desk, "new.bin", &cast, Player::RecoveryFabric), Some(vec![0x5A; 32]));
+}
+
+/// A double of an HGS that shows whatever metadata it was last given.
+struct Hgs {
+    address: String,
+    metadata: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Hgs {
+    fn start(metadata: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("its address"));
+        let metadata = Arc::new(Mutex::new(metadata));
+        let shown = Arc::clone(&metadata);
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let asked = lines.next().unwrap_or_default();
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let (line, body) = if asked.contains(" /KeyProtection/service/metadata/2014-07/metadata.xml ")
+                {
+                    ("200 OK", shown.lock().expect("no panic").clone())
+                } else {
+                    ("404 Not Found", Vec::new())
+                };
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 {line}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            }
+        });
+        Self { address, metadata }
+    }
+
+    fn show(&self, metadata: Vec<u8>) {
+        *self.metadata.lock().expect("no panic") = metadata;
+    }
+}
+
+#[test]
+fn guardian_metadata_are_fetched_for_who_compares_them() {
+    let desk = Desk::new();
+    let fabric = desk.fabric.cast().metadata(Player::PrimaryFabric).expect("metadata");
+    let hgs = Hgs::start(fabric.clone());
+    let fetch = |more: &[&str]| desk.lifeboat(&[&["guardian", "fetch", &hgs.address], more].concat());
+    let shown = fetch(&["--out", "hgs.xml"]).ends(0).says("nothing here proves");
+    assert!(std::fs::read(desk.path("hgs.xml")).expect("the file") == fabric, "{}", shown.shown());
+    fetch(&["--out", "hgs.xml"]).ends(2).says("nothing is overwritten");
+    let thumbprint =
+        desk.fabric.cast().keys(Player::PrimaryFabric).signing_certificate().sha256().to_string();
+    let right = fetch(&["--signing-certificate", &thumbprint]).ends(0);
+    assert!(!right.out.contains("nothing here proves"), "{}", right.shown());
+    let other = desk.fabric.cast().keys(Player::OwnerB).signing_certificate().sha256().to_string();
+    fetch(&["--signing-certificate", &other, "--out", "other.xml"]).ends(4).says("another machine answers");
+    hgs.show(b"<html>It works!</html>".to_vec());
+    fetch(&["--out", "other.xml"]).ends(1).says("no guardian metadata");
+    assert!(!desk.path("other.xml").exists());
+    desk.lifeboat(&["guardian", "fetch", "hgs.example.com"]).ends(2).says("http://");
+}
+
+#[test]
+fn metadata_of_a_service_are_kept_and_plans_know_the_fabric() {
+    let desk = Desk::enrolled();
+    let cast = desk.fabric.cast();
+    let metadata = |player| cast.metadata(player).expect("metadata");
+    let hgs = Hgs::start(metadata(Player::PrimaryFabric));
+    let unchanged = desk.read("agent/agent.toml");
+    let with = |more: &str| {
+        let service = format!("\n[[hgs]]\nname = \"primary\"\nurl = \"{}\"\n{more}", hgs.address);
+        desk.write("agent/agent.toml", unchanged.clone() + &service);
+    };
+    with("");
+    desk.run().ends(0).says("1 found, 1 captured, 0 unchanged");
+    desk.run().ends(0).says("1 found, 0 captured, 1 unchanged");
+
+    // A plan without --fabric looks at what the vault holds.
+    let shielded = desk.fabric.answers().vms[0].name.clone();
+    let plan = |more: &[&str]| desk.lifeboat(&[&["restore", &shielded, "--plan"], more].concat());
+    let known =
+        plan(&[]).ends(0).says("Among the fabrics whose metadata the vault holds, one has the guardian");
+    assert!(known.out.contains(&hgs.address), "{}", known.shown());
+    desk.write("stranger.xml", metadata(Player::OwnerB));
+    let given = plan(&["--fabric", "stranger.xml"]).ends(3);
+    assert!(!given.out.contains("the vault holds"), "{}", given.shown());
+
+    // Another pair is a finding until the configuration names it.
+    hgs.show(metadata(Player::OwnerB));
+    desk.run().ends(3).says("another primary pair than before");
+    desk.run().ends(3).says("another primary pair than before");
+    plan(&[]).ends(0).says("None of the fabrics whose metadata the vault holds has one of these guardians");
+    let pin = |player: Player| {
+        let thumbprint = cast.keys(player).signing_certificate().sha256().to_string().to_lowercase();
+        format!("signing_certificate = \"{thumbprint}\"\n")
+    };
+    with(&pin(Player::OwnerB));
+    desk.run().ends(0).says("1 found, 1 captured");
+    desk.run().ends(0).says("1 unchanged");
+
+    // What answers with another certificate than the one that is expected is refused, and what is held stays.
+    with(&pin(Player::PrimaryFabric));
+    desk.run().ends(3).says("is expected");
+    desk.lifeboat(&["artefacts", "get", "companion/primary/metadata.xml", "--to", "back"]).ends(0);
+    assert!(std::fs::read(desk.path("back/metadata.xml")).expect("kept") == metadata(Player::OwnerB));
 }

@@ -104,6 +104,23 @@ fn who_opens_the_key_protector() {
     assert_eq!(of(&vm, there.clone()), Key::Guardian { is_expired: false });
     let later = Circumstances { now: Some(Time::from_unix_seconds(6_000)), ..there };
     assert_eq!(of(&vm, later), Key::Guardian { is_expired: true });
+    // Where no target is given, what the vault knows; a fabric that it does not know says nothing.
+    let known = |guardians: &[GuardianEntry]| Circumstances {
+        known_fabrics: guardians
+            .iter()
+            .map(|guardian| KnownFabric {
+                guardian: guardian.clone(),
+                place: "http://hgs".to_owned(),
+                captured: Time::from_unix_seconds(3_000),
+            })
+            .collect(),
+        now: Some(Time::from_unix_seconds(4_000)),
+        ..Circumstances::default()
+    };
+    assert_eq!(of(&vm, known(&[guardian("Fabric", 5_000)])), Key::Guardian { is_expired: false });
+    assert_eq!(of(&vm, known(&[guardian("Another", 5_000)])), Key::TargetNotGiven);
+    let given = Circumstances { fabric: Some(vec![]), ..known(&[guardian("Fabric", 5_000)]) };
+    assert_eq!(of(&vm, given), Key::NoneOfTarget);
     // A renewed certificate of the same key.
     let mut renewed = guardian("Fabric", 9_000);
     renewed.encryption.sha256 = Digest::of(b"renewed");

@@ -37,6 +37,7 @@ fn all_circumstances() -> Vec<Circumstances> {
                             survey,
                             disks: disks.iter().map(disk).collect(),
                             fabric: fabric.clone(),
+                            known_fabrics: Vec::new(),
                             owner_keys: owner_keys.clone(),
                             target,
                             now,

@@ -227,6 +227,27 @@ fn a_wrong_piece_keeps_its_own_vm_away_only() {
 }
 
 #[test]
+fn a_name_that_the_file_system_does_not_take_keeps_its_own_vm_away_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(300);
+    let mut work = work(folder.path(), &[("a", b"a"), (&long, b"b"), ("c", b"c")]);
+    work.targets[1].vm = 1;
+    let mut pieces = job(0, b"a");
+    pieces.pieces.extend(job(1, b"b").pieces);
+    pieces.pieces.extend(job(2, b"c").pieces);
+    let contents = [b"a", b"b", b"c"].map(|content| Some(content.to_vec()));
+    write_job(Fetched::Pieces(pieces, contents.into()), &identities(), &work).unwrap();
+    let failures = work.failures.into_inner().unwrap();
+    let [(vms, error)] = failures.as_slice() else { panic!("{failures:?}") };
+    assert!(vms.iter().eq([&1]) && error.is_refused_name(), "{error}");
+    assert_eq!(names_in(&folder.path().join("vm")), ["a", "c"]);
+    // What is wrong with the place is wrong for all.
+    for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::PermissionDenied] {
+        assert!(!RestoreError::Write { path: "to".into(), source: kind.into() }.is_of_some_vms());
+    }
+}
+
+#[test]
 fn only_a_full_disk_wants_space() {
     let said =
         |kind: std::io::ErrorKind| RestoreError::Write { path: "to".into(), source: kind.into() }.to_string();

@@ -2,54 +2,31 @@
 
 use lifeboat_config::{EntraConfig, ImporterConfig, LdapConfig};
 use lifeboat_escrow::{DirectoryError, EntraError, EntraTenant, LdapDirectory, NamedImport, State};
-use lifeboat_schema::{Digest, Exit, Finding, Severity};
+use lifeboat_schema::{Digest, Exit};
 
-use crate::error::CliError;
-use crate::secrets::read_secret_file;
+use crate::error::ImporterError;
+use crate::files::read_secret_file;
+use crate::run::Gathered;
 
-/// Asks every source that is named. What fails is a finding, unless everything does.
-pub(super) async fn ask(
-    config: &ImporterConfig,
-    state: &State,
-    imports: &mut Vec<NamedImport>,
-    findings: &mut Vec<Finding>,
-) -> Result<(), CliError> {
-    let mut failures: Vec<(String, CliError)> = Vec::new();
+/// Asks every service that is named.
+pub(crate) async fn ask(config: &ImporterConfig, state: &State, gathered: &mut Gathered) {
     for one in &config.directories {
         match directory(one, state).await {
-            Ok(import) => imports.push(import),
-            Err(error) => failures.push((one.name.clone(), error)),
+            Ok(import) => gathered.imports.push(import),
+            Err(error) => gathered.failed.push((one.name.clone(), error)),
         }
     }
     for one in &config.tenants {
         match tenant(one, state).await {
-            Ok(import) => imports.push(import),
-            Err(error) => failures.push((one.name.clone(), error)),
+            Ok(import) => gathered.imports.push(import),
+            Err(error) => gathered.failed.push((one.name.clone(), error)),
         }
     }
-    if imports.is_empty() && !failures.is_empty() {
-        let (name, first) = failures.remove(0);
-        let mut error = first.about(name);
-        for (name, other) in failures {
-            error.text = format!("{}; {name}: {}", error.text, other.text);
-        }
-        return Err(error);
-    }
-    findings.extend(failures.into_iter().map(|(name, error)| {
-        Finding::new(
-            Severity::Warning,
-            "escrow-source-failed",
-            name,
-            error.text,
-            "the other sources were imported; mend this one and run the import again",
-        )
-    }));
-    Ok(())
 }
 
-async fn directory(config: &LdapConfig, state: &State) -> Result<NamedImport, CliError> {
+async fn directory(config: &LdapConfig, state: &State) -> Result<NamedImport, ImporterError> {
     let ca_pem = match &config.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|error| CliError::file(path, "read", &error))?),
+        Some(path) => Some(std::fs::read(path).map_err(|error| ImporterError::file(path, "read", error))?),
         None => None,
     };
     let directory = LdapDirectory {
@@ -70,7 +47,7 @@ async fn directory(config: &LdapConfig, state: &State) -> Result<NamedImport, Cl
             | DirectoryError::NoBase { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
-        CliError::new(exit, error.to_string())
+        ImporterError::Sources { text: error.to_string(), exit }
     })?;
     // A whole directory without one recovery object is rather one whose objects this account does not see: rights that
     // it gets later change no object's counter, so it is asked for everything again.
@@ -85,7 +62,7 @@ fn scope(config: &LdapConfig) -> String {
     format!("{:.16}/", Digest::of(asked.as_bytes()).to_string())
 }
 
-async fn tenant(config: &EntraConfig, state: &State) -> Result<NamedImport, CliError> {
+async fn tenant(config: &EntraConfig, state: &State) -> Result<NamedImport, ImporterError> {
     let tenant = EntraTenant {
         tenant: config.tenant.clone(),
         client_id: config.client_id.clone(),
@@ -93,14 +70,15 @@ async fn tenant(config: &EntraConfig, state: &State) -> Result<NamedImport, CliE
         login_url: config.login_url.clone(),
         graph_url: config.graph_url.clone(),
     };
-    let known = state.protectors();
+    // What a file told of a key keeps no tenant from being asked for it.
+    let known = state.protectors_of(&config.name);
     let import = tenant.ask(&|id| known.contains(&id)).await.map_err(|error| {
         let exit = match &error {
             EntraError::NoToken { .. } | EntraError::Refused { .. } => Exit::NoAccess,
             EntraError::BadUrl { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
-        CliError::new(exit, error.to_string())
+        ImporterError::Sources { text: error.to_string(), exit }
     })?;
     Ok(NamedImport { name: config.name.clone(), import, cursor: None })
 }
