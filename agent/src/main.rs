@@ -1,16 +1,20 @@
 //! `lifeboat-agent`: the service for hosts.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lifeboat_agent::agent::{Agent, Outside};
+use lifeboat_agent::clock::SystemClock;
+use lifeboat_agent::jobs;
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
-use lifeboat_config::{Config, ConfigError};
-use lifeboat_engine::snapshot::SnapshotObserver;
+use lifeboat_agent::service::{self, Asked, JobEnded, Requests, Service, ServiceObserver};
+use lifeboat_config::Config;
+use lifeboat_engine::snapshot::{SnapshotObserver, Unobserved};
 use lifeboat_schema::{CarriedWhy, CompanionCounts, ErrorReport, Exit, RunReport, Time};
 
 /// Backs up what virtual machines with a vTPM cannot live without, into a sealed vault.
@@ -23,10 +27,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Snapshots all sources into the vault.
+    /// Runs as a service: snapshots and other jobs when they are due, and VMs that change.
     Run {
-        /// Run once and end. Schedules are not part of this version: call it from a timer.
-        #[arg(long, required = true)]
+        /// Snapshot all sources once and end.
+        #[arg(long)]
         once: bool,
         /// The agent's configuration.
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
@@ -54,27 +58,25 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A service says what it does; a command answers.
+    let level = if matches!(arguments.command, Command::Run { once: false, .. }) { "info" } else { "warn" };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| "warn".into()),
+            tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| level.into()),
         )
         .init();
     let exit = match arguments.command {
-        Command::Run { once: _, config, json } => run(&config, json),
+        Command::Run { once: true, config, json } => run(&config, json),
+        Command::Run { once: false, config, json } => serve(&config, json),
         Command::Config { command: ConfigCommand::Check { config } } => check(&config),
     };
     ExitCode::from(exit.code())
 }
 
-fn run(path: &std::path::Path, json: bool) -> Exit {
-    let result = Config::read(path).map_err(RunError::from).and_then(|config| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(lifeboat_engine::blocking_threads())
-            .enable_all()
-            .build()
-            .map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
+fn run(path: &Path, json: bool) -> Exit {
+    let result = read(path).and_then(|config| {
+        let runtime = runtime(path)?;
         let world = World {
             environment: &|name| std::env::var(name).ok(),
             clock: Arc::new(now),
@@ -101,6 +103,112 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
             let exit = error.exit();
             print_error(&error.to_string(), exit, json);
             exit
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Config, RunError> {
+    Ok(Config::read_with(path, &mut std::env::vars())?)
+}
+
+fn runtime(path: &Path) -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(lifeboat_engine::blocking_threads())
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Folder { path: path.to_owned(), source })
+}
+
+/// Runs until a signal ends it.
+fn serve(path: &Path, json: bool) -> Exit {
+    let result = read(path).and_then(|config| {
+        let runtime = runtime(path)?;
+        let clock = Arc::new(SystemClock::default());
+        let outside = Outside::new(clock, Arc::new(Unobserved), |name| std::env::var(name).ok());
+        let service = Service::open(config, outside, jobs::built_in(), Box::new(Log))?;
+        tracing::info!(writer = %service.agent().writer.id, "the agent runs");
+        let exit = runtime.block_on(async {
+            let mut signals =
+                Signals::new().map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
+            service::serve(service, &mut signals, &|| read(path)).await
+        });
+        // A read that hangs on a dead share must not keep the process.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        exit
+    });
+    result.unwrap_or_else(|error| {
+        let exit = error.exit();
+        print_error(&error.to_string(), exit, json);
+        exit
+    })
+}
+
+/// Signals of the operating system.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+}
+
+#[async_trait::async_trait(?Send)]
+impl Requests for Signals {
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        // Without a handler there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Asked::Stop
+    }
+}
+
+/// Writes what a service does to the log: one line for each job.
+struct Log;
+
+impl ServiceObserver for Log {
+    fn ended(&self, ended: &JobEnded, agent: &Agent) {
+        let JobEnded { name, took, exit, summary, findings, .. } = ended;
+        let (code, milliseconds) = (exit.code(), took.as_millis() as u64);
+        let (spool_bytes, failures) = (agent.spooled_bytes(), agent.breaker.failures());
+        match exit {
+            Exit::Done => tracing::info!(job = name, exit = code, milliseconds, spool_bytes, "{summary}"),
+            Exit::Findings => {
+                tracing::warn!(job = name, exit = code, milliseconds, spool_bytes, failures, "{summary}");
+            }
+            _ => tracing::error!(job = name, exit = code, milliseconds, spool_bytes, failures, "{summary}"),
+        }
+        for finding in findings {
+            tracing::warn!(job = name, code = %finding.code, place = %finding.place, next = %finding.next, "{}", finding.what);
         }
     }
 }
@@ -144,9 +252,10 @@ impl SnapshotObserver for Bar {
     fn stored(&self, _: u64) {}
 }
 
-fn check(path: &std::path::Path) -> Exit {
-    match Config::read(path) {
-        Ok(config) => {
+fn check(path: &Path) -> Exit {
+    let checked = read(path).and_then(|config| Ok((service::check(&config, &jobs::built_in())?, config)));
+    match checked {
+        Ok((schedules, config)) => {
             print_line(&format!(
                 "{}: host {} writes as {} into the vault {} at {}; {} source(s), {} folder(s) of artefacts; the folders themselves are looked at by a run",
                 path.display(),
@@ -157,11 +266,17 @@ fn check(path: &std::path::Path) -> Exit {
                 config.sources.len(),
                 config.artefacts.len()
             ));
+            for (job, schedule) in schedules {
+                match schedule.and_then(|schedule| schedule.next_after(now())) {
+                    Some(next) => print_line(&format!("{job}: due next at {next}")),
+                    None => print_line(&format!("{job}: never")),
+                }
+            }
             Exit::Done
         }
         Err(error) => {
-            print_error(&ConfigError::to_string(&error), Exit::Usage, false);
-            Exit::Usage
+            print_error(&error.to_string(), error.exit(), false);
+            error.exit()
         }
     }
 }

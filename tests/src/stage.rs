@@ -188,7 +188,7 @@ impl Stage {
             policy,
             signing_key: "signing.key".into(),
             state_folder: "state".into(),
-            store: StoreConfig { url: self.url.clone(), options: Default::default() },
+            store: StoreConfig { url: self.url.clone(), options: Default::default(), credentials_file: None },
             snapshot: SnapshotConfig::default(),
             sources: vec![SourceConfig::Directory {
                 name: "vms".to_owned(),
@@ -197,6 +197,11 @@ impl Stage {
                 retry_delay_milliseconds: 1,
             }],
             artefacts: Vec::new(),
+            schedule: Default::default(),
+            watch: Default::default(),
+            spool: Default::default(),
+            upload: Default::default(),
+            service: Default::default(),
         }
     }
 
@@ -237,6 +242,7 @@ impl Stage {
             sources: &[source],
             catalog: &mut catalog,
             options: &self.options,
+            only: None,
             clock: self.clock(),
             observer: Arc::new(Unobserved),
         })

@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod documents;
 mod fuzz;
+mod kills;
 mod layers;
 mod process;
 mod schemas;
@@ -29,6 +30,9 @@ usage: cargo xtask COMMAND
   schemas [--check]                 write (or compare) the JSON Schemas in schema/json
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
+  kills [--times 200]               kills the agent at random moments, and looks what was lost
+  bench idle [--vms 500] [--seconds 300] [--dir DIR] [--programs DIR]
+                                    memory and processor time of an agent on a host where nothing happens
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench fabric [--vms 5000] [--runs 3] [--dir DIR] [--no-write]
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Some("documents") => documents::run(arguments),
         Some("schemas") => schemas::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
+        Some("kills") => kills::run(arguments),
         Some("bench") => bench::run(arguments),
         Some("help") | None => {
             print!("{USAGE}");

@@ -83,6 +83,11 @@ async fn enroll(context: &Context, arguments: &Enroll) -> Result<Exit, CliError>
             retry_delay_milliseconds: 500,
         }],
         artefacts: Vec::new(),
+        schedule: Default::default(),
+        watch: Default::default(),
+        spool: Default::default(),
+        upload: Default::default(),
+        service: Default::default(),
     };
     let heading = format!(
         "# Agent of the host {}. All keys are described in examples/agent.toml.",

@@ -12,3 +12,4 @@ mod guardians;
 mod journey;
 mod plans;
 mod secrets;
+mod service;

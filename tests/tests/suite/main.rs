@@ -20,6 +20,8 @@ mod recover;
 mod roles;
 // A real S3 service, when the environment names one.
 mod s3;
+// The agent as a service: schedules and outages.
+mod service;
 // Every kind of store against one suite, against faults, and against odd surroundings.
 mod store;
 // Every change of a vault behind its back is named, and no restore gives wrong bytes.

@@ -3,6 +3,7 @@
 mod bitlocker;
 mod document;
 mod fabric;
+mod idle;
 mod measure;
 mod ours;
 mod peers;
@@ -22,7 +23,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     match arguments.command().as_deref() {
         Some("fabric") => fabric::run(arguments),
         Some("bitlocker") => bitlocker::run(arguments),
-        _ => Err("say what: cargo xtask bench fabric, or cargo xtask bench bitlocker".to_owned()),
+        Some("idle") => idle::run(arguments),
+        _ => Err("say what: cargo xtask bench fabric, bitlocker or idle".to_owned()),
     }
 }
 
