@@ -3,18 +3,26 @@
 mod manage;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lifeboat_agent::agent::Outside;
+use lifeboat_agent::clock::SystemClock;
 use lifeboat_agent::doctor::{self, DoctorWorld};
 use lifeboat_agent::escrow::{self, EscrowError, run_escrow_once};
+use lifeboat_agent::jobs;
+use lifeboat_agent::log::{self, Surroundings};
+use lifeboat_agent::reporter::Reporter;
 use lifeboat_agent::run::{RunError, World, exit_of, run_once};
-use lifeboat_config::{Config, ConfigError};
-use lifeboat_engine::snapshot::SnapshotObserver;
+use lifeboat_agent::service::{self, Asked, Requests, Service};
+use lifeboat_agent::supervisor::Supervisor;
+use lifeboat_agent::watchers::{WatchClock, Watchers};
+use lifeboat_config::Config;
+use lifeboat_engine::snapshot::{SnapshotObserver, Unobserved};
 use lifeboat_schema::{
     CarriedWhy, CheckOutcome, CompanionCounts, DoctorReport, ErrorReport, EscrowImportReport, Exit,
     RunReport, Time,
@@ -30,10 +38,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Snapshots all sources into the vault; with the importer.toml of `lifeboat escrow enroll`, imports recovery secrets.
+    /// Runs as a service: snapshots and other jobs when they are due, and VMs that change. With --once and the importer.toml
+    /// of `lifeboat escrow enroll`, imports recovery secrets.
     Run {
-        /// Run once and end. Schedules are not part of this version: call it from a timer.
-        #[arg(long, required = true)]
+        /// Snapshot all sources once and end.
+        #[arg(long)]
         once: bool,
         /// The agent's configuration, or an importer's (importer.toml).
         #[arg(long, value_name = "FILE", env = "LIFEBOAT_AGENT_CONFIG")]
@@ -86,15 +95,21 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| "warn".into()),
-        )
-        .init();
+    // A service says what it does, as its configuration wants; a command answers.
+    if !matches!(arguments.command, Command::Run { once: false, .. }) {
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_env_filter(
+                tracing_subscriber::EnvFilter::try_from_env("LIFEBOAT_LOG").unwrap_or_else(|_| "warn".into()),
+            )
+            .init();
+    }
     let exit = match arguments.command {
-        Command::Run { once: _, config, json } if escrow::is_importer(&config) => run_importer(&config, json),
-        Command::Run { once: _, config, json } => run(&config, json),
+        Command::Run { once: true, config, json } if escrow::is_importer(&config) => {
+            run_importer(&config, json)
+        }
+        Command::Run { once: true, config, json } => run(&config, json),
+        Command::Run { once: false, config, json } => serve(&config, json),
         Command::Doctor { config, json } => examine(&config, json),
         Command::Service(command) => manage::run(&command),
         Command::Completions { shell } => {
@@ -112,14 +127,9 @@ fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn run(path: &std::path::Path, json: bool) -> Exit {
-    let result = Config::read(path).map_err(RunError::from).and_then(|config| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(lifeboat_engine::blocking_threads())
-            .enable_all()
-            .build()
-            .map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
+fn run(path: &Path, json: bool) -> Exit {
+    let result = read(path).and_then(|config| {
+        let runtime = runtime(path)?;
         let world = World {
             environment: &|name| std::env::var(name).ok(),
             clock: Arc::new(now),
@@ -175,7 +185,7 @@ fn run_importer(path: &std::path::Path, json: bool) -> Exit {
 }
 
 fn examine(path: &std::path::Path, json: bool) -> Exit {
-    let examined = Config::read(path).map_err(|error| error.to_string()).and_then(|config| {
+    let examined = read(path).map_err(|error| error.to_string()).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let world = DoctorWorld {
             environment: &|name| std::env::var(name).ok(),
@@ -207,6 +217,98 @@ fn examine(path: &std::path::Path, json: bool) -> Exit {
             print_error(&error, Exit::Usage, json);
             Exit::Usage
         }
+    }
+}
+
+fn read(path: &Path) -> Result<Config, RunError> {
+    Ok(Config::read_with(path, &mut std::env::vars())?)
+}
+
+fn runtime(path: &Path) -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(lifeboat_engine::blocking_threads())
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Folder { path: path.to_owned(), source })
+}
+
+/// Runs until a signal ends it.
+fn serve(path: &Path, json: bool) -> Exit {
+    let result = read(path).and_then(|config| {
+        let runtime = runtime(path)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let level = environment("LIFEBOAT_LOG");
+        log::begin(&config.log, level.as_deref(), Surroundings::of_process(environment))
+            .map_err(|error| RunError::Log { error })?;
+        let clock = Arc::new(SystemClock::default());
+        let outside = Outside::new(clock, Arc::new(Unobserved), environment);
+        let exit = runtime.block_on(async {
+            let watch_clock: WatchClock = Arc::new(now);
+            let watchers = Watchers::start(&config, Arc::clone(&watch_clock)).await;
+            let reporter = Reporter::begin(watchers, Supervisor::find(environment), watch_clock);
+            let service = Service::open(config, outside, jobs::built_in(), Box::new(reporter))?;
+            tracing::info!(writer = %service.agent().writer.id, "the agent runs");
+            let mut signals =
+                Signals::new().map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
+            service::serve(service, &mut signals, &|| read(path)).await
+        });
+        // A read that hangs on a dead share must not keep the process.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        exit
+    });
+    result.unwrap_or_else(|error| {
+        let exit = error.exit();
+        print_error(&error.to_string(), exit, json);
+        exit
+    })
+}
+
+/// Signals of the operating system.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+}
+
+#[async_trait::async_trait(?Send)]
+impl Requests for Signals {
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        // Without a handler there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Asked::Stop
     }
 }
 
@@ -286,9 +388,10 @@ impl SnapshotObserver for Bar {
     fn stored(&self, _: u64) {}
 }
 
-fn check(path: &std::path::Path) -> Exit {
-    match Config::read(path) {
-        Ok(config) => {
+fn check(path: &Path) -> Exit {
+    let checked = read(path).and_then(|config| Ok((service::check(&config, &jobs::built_in())?, config)));
+    match checked {
+        Ok((schedules, config)) => {
             print_line(&format!(
                 "{}: host {} writes as {} into the vault {} at {}; {} source(s), {} folder(s) of artefacts; the folders themselves are looked at by a run",
                 path.display(),
@@ -299,11 +402,17 @@ fn check(path: &std::path::Path) -> Exit {
                 config.sources.len(),
                 config.artefacts.len()
             ));
+            for (job, schedule) in schedules {
+                match schedule.and_then(|schedule| schedule.next_after(now())) {
+                    Some(next) => print_line(&format!("{job}: due next at {next}")),
+                    None => print_line(&format!("{job}: never")),
+                }
+            }
             Exit::Done
         }
         Err(error) => {
-            print_error(&ConfigError::to_string(&error), Exit::Usage, false);
-            Exit::Usage
+            print_error(&error.to_string(), error.exit(), false);
+            error.exit()
         }
     }
 }

@@ -7,16 +7,22 @@ use std::sync::Arc;
 use lifeboat_config::{ArtefactConfig, Config, ConfigError, HgsConfig, SourceConfig};
 use lifeboat_engine::catalog::{Catalog, CatalogError};
 use lifeboat_engine::snapshot::{
-    Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, snapshot,
+    Clock, SnapshotContext, SnapshotError, SnapshotObserver, SnapshotOptions, SnapshotReport, snapshot,
 };
 use lifeboat_engine::source::HostSource;
 use lifeboat_hyperv::{CompanionFolder, CompanionSource, DirectoryOptions, DirectorySource, HgsSource};
-use lifeboat_schema::{Exit, RunReport, Severity, Tip, WriterId};
+use lifeboat_schema::{Exit, Finding, RunReport, Severity, Tip, WriterId};
 use lifeboat_vault::key::{KeyError, SigningKey};
+use lifeboat_vault::outbox::{Outbox, Spool, Standby};
 use lifeboat_vault::seal::SealOptions;
 use lifeboat_vault::store::Store;
 use lifeboat_vault::vault::{Vault, VaultError};
 use lifeboat_vault::writer::Writer;
+
+use crate::credentials::{Credentials, CredentialsError};
+use crate::schedule::BadSchedule;
+use crate::spooling;
+use crate::upload::BadWindow;
 
 /// Why a run did not commit a record.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,12 @@ pub enum RunError {
         /// The operating system's reason.
         #[source]
         source: std::io::Error,
+    },
+    /// The log cannot be begun.
+    #[error("the log cannot be begun: {error}; mend [log] in the configuration, or LIFEBOAT_LOG")]
+    Log {
+        /// Why.
+        error: String,
     },
     /// Others can read the signing key.
     #[error(
@@ -79,16 +91,55 @@ pub enum RunError {
     /// The run ended without a record.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Credentials of the store cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A schedule is refused.
+    #[error("the configuration is refused: schedule.{job}: {source}")]
+    Schedule {
+        /// The job.
+        job: &'static str,
+        /// What is wrong.
+        #[source]
+        source: BadSchedule,
+    },
+    /// A job is scheduled that this program does not have.
+    #[error("the configuration is refused: schedule.{job} is given, and this program has no such job")]
+    NoSuchJob {
+        /// The job.
+        job: &'static str,
+    },
+    /// The upload window is refused.
+    #[error("the configuration is refused: {0}")]
+    Window(#[from] BadWindow),
+    /// Sealed runs wait in the spool, and cannot be sent.
+    #[error("sealed runs wait in the spool, and nothing can follow them before they are sent: {cause}")]
+    Waiting {
+        /// Why they cannot be sent.
+        cause: String,
+    },
+    /// The changed configuration belongs to another agent.
+    #[error("{what} cannot change while the agent runs; stop it, and start it anew")]
+    Reload {
+        /// What was changed.
+        what: &'static str,
+    },
 }
 
 impl RunError {
     /// The exit code of the process.
     pub fn exit(&self) -> Exit {
         match self {
-            RunError::Config(_) => Exit::Usage,
-            RunError::KeyExposed { .. } | RunError::KeyUnreadable { .. } | RunError::Key { .. } => {
-                Exit::NoAccess
-            }
+            RunError::Config(_)
+            | RunError::Log { .. }
+            | RunError::Schedule { .. }
+            | RunError::NoSuchJob { .. }
+            | RunError::Window(_)
+            | RunError::Reload { .. } => Exit::Usage,
+            RunError::Credentials(_)
+            | RunError::KeyExposed { .. }
+            | RunError::KeyUnreadable { .. }
+            | RunError::Key { .. } => Exit::NoAccess,
             RunError::Vault(error) | RunError::Snapshot(SnapshotError::Vault(error)) => error.exit(),
             _ => Exit::Failed,
         }
@@ -105,7 +156,7 @@ pub struct World<'a> {
     pub observer: Arc<dyn SnapshotObserver>,
 }
 
-/// Runs all sources into the vault once.
+/// Runs all sources into the vault once. What waits in the spool is sent first; the spool takes nothing new.
 ///
 /// # Errors
 /// [`RunError`]; nothing was committed.
@@ -113,23 +164,76 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
     create_private_folder(&config.state_folder)?;
     let _lock = lock(config)?;
     let writer = Writer { id: config.writer.clone(), key: read_key(config)? };
-    let store =
-        Store::open(&config.store.url, &config.store.options, world.environment).map_err(VaultError::from)?;
+    let store = open_store(config, world.environment)?;
     let vault = Vault::open(store, &config.vault).await?;
     let mut catalog = open_catalog(config)?;
     let sources = sources(config);
+    let findings = send_what_waits(config, &vault, &writer, &mut catalog).await?;
     let report = snapshot(SnapshotContext {
         vault: &vault,
         writer: &writer,
         host: &config.host,
-        sources: &sources,
+        sources: &sources(config),
         catalog: &mut catalog,
         options: &options(config),
+        only: None,
         clock: world.clock,
         observer: world.observer,
     })
     .await?;
-    Ok(RunReport {
+    let mut report = run_report(config, report);
+    report.findings.extend(findings);
+    Ok(report)
+}
+
+async fn send_what_waits(
+    config: &Config,
+    vault: &Vault,
+    writer: &Writer,
+    catalog: &mut Catalog,
+) -> Result<Vec<Finding>, RunError> {
+    if !config.spool.folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let spool = Arc::new(open_spool(config)?);
+    let mut findings = spooling::settle(catalog, &spool)?;
+    let outbox = Outbox::new(vault.clone(), Arc::clone(&spool), standby(config), None);
+    let sent = spooling::send(&outbox, &spool, writer, catalog).await?;
+    findings.extend(sent.findings);
+    match sent.stopped {
+        Some(cause) => Err(RunError::Waiting { cause }),
+        None => Ok(findings),
+    }
+}
+
+/// Opens the store of a configuration, with its credentials.
+pub(crate) fn open_store(
+    config: &Config,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Store, RunError> {
+    let credentials = match &config.store.credentials_file {
+        Some(path) => Credentials::read(path)?,
+        None => Credentials::default(),
+    };
+    let look_up = |name: &str| credentials.get(name).map(str::to_owned).or_else(|| environment(name));
+    Ok(Store::open(&config.store.url, &config.store.options, &look_up).map_err(VaultError::from)?)
+}
+
+pub(crate) fn open_spool(config: &Config) -> Result<Spool, RunError> {
+    let bytes = config.spool.max_mebibytes << 20;
+    Ok(Spool::open(&config.spool.folder, bytes).map_err(VaultError::from)?)
+}
+
+pub(crate) fn standby(config: &Config) -> Standby {
+    Standby::new(config.state_folder.join("standby"))
+}
+
+pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
+    config.sources.iter().map(source).chain(config.artefacts.iter().map(companions)).collect()
+}
+
+pub(crate) fn run_report(config: &Config, report: SnapshotReport) -> RunReport {
+    RunReport {
         vault: config.vault.clone(),
         writer: config.writer.clone(),
         seq: report.record.seq,
@@ -146,7 +250,7 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         stored_bytes: report.stored_bytes,
         live_objects: report.live_objects,
         findings: report.findings,
-    })
+    }
 }
 
 /// How a run that committed a record ends: VMs without a fresh capture are findings.
@@ -163,7 +267,7 @@ pub fn exit_of(report: &RunReport) -> Exit {
 }
 
 /// Opens the catalog; a new one starts with the policy that was pinned at enrolment.
-fn open_catalog(config: &Config) -> Result<Catalog, RunError> {
+pub(crate) fn open_catalog(config: &Config) -> Result<Catalog, RunError> {
     let mut catalog =
         Catalog::open(&config.state_folder.join("catalog.sqlite"), &config.vault, &config.writer)?;
     let admin = WriterId::admin();
@@ -173,7 +277,7 @@ fn open_catalog(config: &Config) -> Result<Catalog, RunError> {
     Ok(catalog)
 }
 
-fn options(config: &Config) -> SnapshotOptions {
+pub(crate) fn options(config: &Config) -> SnapshotOptions {
     let defaults = SnapshotOptions::default();
     SnapshotOptions {
         bundle_bytes: config.snapshot.bundle_mebibytes << 20,
@@ -225,7 +329,7 @@ fn hgs(config: &HgsConfig) -> Arc<dyn HostSource> {
     ))
 }
 
-fn create_private_folder(path: &Path) -> Result<(), RunError> {
+pub(crate) fn create_private_folder(path: &Path) -> Result<(), RunError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -234,7 +338,7 @@ fn create_private_folder(path: &Path) -> Result<(), RunError> {
 }
 
 /// Held until the run ends; the operating system lets go of it when the process dies.
-fn lock(config: &Config) -> Result<File, RunError> {
+pub(crate) fn lock(config: &Config) -> Result<File, RunError> {
     let path = config.state_folder.join("lock");
     let failed = |source| RunError::Folder { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;

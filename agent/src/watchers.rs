@@ -11,7 +11,7 @@ use lifeboat_schema::Time;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::listener::{Listener, ListenerError};
+use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, Sender};
 use crate::outcome::RunOutcome;
@@ -31,23 +31,25 @@ pub struct Watchers {
 
 impl Watchers {
     /// Begins to answer on the configuration's address, if it has one. Must be called within a runtime, on which messages are
-    /// sent too; the state folder must be there.
-    ///
-    /// # Errors
-    /// [`ListenerError`].
-    pub async fn start(config: &Config, clock: WatchClock) -> Result<Self, ListenerError> {
+    /// sent too; the state folder must be there. Where it cannot answer it says so in the log, and the agent backs up unwatched.
+    pub async fn start(config: &Config, clock: WatchClock) -> Self {
         let metrics = Arc::new(Metrics::new(config));
         let listening = match config.metrics.address() {
             None => None,
-            Some(address) => {
-                let listener = Listener::bind(&config.metrics, address).await?;
-                let bound = listener.address().unwrap_or(address);
-                let serving = listener.serve(Arc::clone(&metrics), Arc::clone(&clock));
-                Some((bound, tokio::spawn(serving)))
-            }
+            Some(address) => match Listener::bind(&config.metrics, address).await {
+                Ok(listener) => {
+                    let bound = listener.address().unwrap_or(address);
+                    let serving = listener.serve(Arc::clone(&metrics), Arc::clone(&clock));
+                    Some((bound, tokio::spawn(serving)))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no metrics are served; set metrics.listen to another address, or to \"\"");
+                    None
+                }
+            },
         };
         let (notifier, sender) = (Notifier::open(config), Arc::new(Sender::new(&config.notify)));
-        Ok(Self { metrics, notifier, sender, runtime: Handle::current(), clock, listening })
+        Self { metrics, notifier, sender, runtime: Handle::current(), clock, listening }
     }
 
     /// The metrics, to be told of the spool, of what is due, and that the loop goes round.

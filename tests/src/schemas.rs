@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use lifeboat_config::{Config, ImporterConfig};
 use lifeboat_schema::{
-    ArtefactsReport, AuditReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport, EnrolledReport,
-    ErrorReport, EscrowBody, EscrowImportReport, EscrowListReport, EscrowProveReport, EscrowRevealReport, ExplainReport,
-    GotArtefact, GuardianChangeReport, GuardianInspectReport, GuardianListReport, HostChangeReport,
-    InitReport, NamesBody, ProofBody, Record, RecoverPlan, RecoverReport, RestorePlan, RestoreReport,
-    RevealBody, RunReport, SnapshotBody, SnapshotsReport, VaultHead, VmsReport,
+    ArtefactsReport, AuditReport, CheckSummary, DiskInspectReport, DoctorReport, EnrollReport,
+    EnrolledReport, ErrorReport, EscrowBody, EscrowImportReport, EscrowListReport, EscrowProveReport,
+    EscrowRevealReport, ExplainReport, GotArtefact, GuardianChangeReport, GuardianInspectReport,
+    GuardianListReport, HostChangeReport, InitReport, NamesBody, ProofBody, Record, RecoverPlan,
+    RecoverReport, RestorePlan, RestoreReport, RevealBody, RunReport, SnapshotBody, SnapshotsReport,
+    VaultHead, VmsReport,
 };
 use schemars::{Schema, schema_for};
 

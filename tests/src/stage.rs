@@ -188,7 +188,7 @@ impl Stage {
             policy,
             signing_key: "signing.key".into(),
             state_folder: "state".into(),
-            store: StoreConfig { url: self.url.clone(), options: Default::default() },
+            store: StoreConfig { url: self.url.clone(), options: Default::default(), credentials_file: None },
             snapshot: SnapshotConfig::default(),
             sources: vec![SourceConfig::Directory {
                 name: "vms".to_owned(),
@@ -201,6 +201,11 @@ impl Stage {
             metrics: Default::default(),
             log: Default::default(),
             notify: Default::default(),
+            schedule: Default::default(),
+            watch: Default::default(),
+            spool: Default::default(),
+            upload: Default::default(),
+            service: Default::default(),
         }
     }
 
@@ -241,6 +246,7 @@ impl Stage {
             sources: &[source],
             catalog: &mut catalog,
             options: &self.options,
+            only: None,
             clock: self.clock(),
             observer: Arc::new(Unobserved),
         })

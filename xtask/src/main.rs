@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod documents;
 mod fuzz;
+mod kills;
 mod layers;
 mod oracles;
 mod process;
@@ -31,8 +32,11 @@ usage: cargo xtask COMMAND
   oracles                           our readers and writers against qemu-img, dissect, dislocker, as far as they are there
   fuzz [--seconds 10] [--runs N] [--target T]
                                     a short run of every fuzz target; needs cargo-fuzz
+  kills [--times 200]               kills the agent at random moments, and looks what was lost
   bench audit [--vms 10000] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     an audit from a cold and a warm catalog; writes docs/benchmarks.md
+  bench idle [--vms 500] [--seconds 300] [--dir DIR] [--programs DIR]
+                                    memory and processor time of an agent on a host where nothing happens
   bench bitlocker [--mib 1024] [--runs 3] [--dir DIR] [--programs DIR] [--no-write]
                                     decrypting BitLocker against dislocker, cp and cryptsetup; writes docs/benchmarks.md
   bench escrow [--entries 50000] [--vms 2000] [--dir DIR] [--programs DIR] [--no-write]
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Some("schemas") => schemas::run(arguments),
         Some("oracles") => oracles::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
+        Some("kills") => kills::run(arguments),
         Some("bench") => bench::run(arguments),
         Some("help") | None => {
             print!("{USAGE}");

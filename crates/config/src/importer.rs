@@ -115,6 +115,10 @@ impl ImporterConfig {
             .map_err(|source| ConfigError::Importer { path: path.clone(), source })?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| ConfigError::ImporterParse { path: path.clone(), text: error.to_string() })?;
+        if config.store.credentials_file.is_some() {
+            let why = "is the agent's alone; give an importer its credentials in the environment".to_owned();
+            return Err(ConfigError::Value { path, key: "store.credentials_file", why });
+        }
         config.signing_key = folder.join(&config.signing_key);
         config.state_folder = folder.join(&config.state_folder);
         let mut names = std::collections::BTreeSet::new();

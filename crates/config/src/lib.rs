@@ -1,10 +1,12 @@
 //! The configurations of the agent and of an importer: one TOML file, every key checked, paths relative to the file.
 //!
 //! Below the two programs: `lifeboat host enroll` writes it and the agent reads it. It holds no secret (the
-//! signing key is a file of its own, credentials of the store come from the environment or from the usual
-//! files), reads no environment, and knows nothing of what a run does with it.
+//! signing key is a file of its own, credentials of the store come from the environment or from files), reads no
+//! environment but what it is handed, and knows nothing of what a run does with it.
 
 mod importer;
+mod overrides;
+mod service;
 mod watching;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use importer::{EntraConfig, EscrowFolderConfig, ImporterConfig, LdapConfig};
+pub use service::{JobSchedule, ScheduleConfig, ServiceConfig, SpoolConfig, UploadConfig, WatchConfig};
 pub use watching::{
     DigestInterval, LogConfig, LogFormat, MailConfig, MailTls, MetricsConfig, NotifyConfig, WebhookConfig,
 };
@@ -71,6 +74,12 @@ pub enum ConfigError {
     },
 }
 
+/// Variables of the environment that begin so stand for keys of the agent's configuration.
+pub const OVERRIDE_PREFIX: &str = "LIFEBOAT_AGENT__";
+
+/// Where systemd puts credentials.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
 /// Configuration of one agent.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +121,25 @@ pub struct Config {
     /// Whom the agent tells of trouble, and that it is over.
     #[serde(default)]
     pub notify: NotifyConfig,
+    /// When each job is due.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schedule: ScheduleConfig,
+    /// Snapshots of VMs that change, between the scheduled ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub watch: WatchConfig,
+    /// Where sealed runs wait while the store is down.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spool: SpoolConfig,
+    /// How much is sent, and when.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub upload: UploadConfig,
+    /// The process.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub service: ServiceConfig,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where the vault is.
@@ -123,6 +151,10 @@ pub struct StoreConfig {
     /// Endpoint, region, TLS, retries and the like.
     #[serde(default)]
     pub options: StoreOptions,
+    /// File with credentials, a `NAME=value` on each line, that wins over the environment; `credential:NAME` is a
+    /// credential that systemd hands over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// How snapshots are made.
@@ -229,14 +261,55 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_with(path, &mut std::iter::empty())
+    }
+
+    /// As [`Config::read`], with variables of the environment: one that begins with [`OVERRIDE_PREFIX`] stands for a key
+    /// of the file, with two underscores between tables, such as `LIFEBOAT_AGENT__STORE__OPTIONS__REGION`, and
+    /// `CREDENTIALS_DIRECTORY` is where `credential:NAME` looks.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read_with(
+        path: &Path,
+        environment: &mut dyn Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config: Config = toml::from_str(&text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), text: error.to_string() })?;
+        let mut credentials = None;
+        let mut changes = Vec::new();
+        for (name, value) in environment {
+            if name == CREDENTIALS_DIRECTORY {
+                credentials = Some(PathBuf::from(value));
+            } else if let Some(key) = name.strip_prefix(OVERRIDE_PREFIX) {
+                changes.push((name.clone(), key.to_owned(), value));
+            }
+        }
+        let refused = |text: String| ConfigError::Parse { path: path.to_owned(), text };
+        let mut config: Config = if changes.is_empty() {
+            toml::from_str(&text).map_err(|error| refused(overrides::with_nearest(&error.to_string())))?
+        } else {
+            overrides::parse(&text, changes).map_err(|text| refused(overrides::with_nearest(&text)))?
+        };
         config.check(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        config.signing_key = folder.join(&config.signing_key);
+        let secret = |file: &Path| {
+            match file.to_str().and_then(|text| text.strip_prefix("credential:")) {
+            None => Ok(folder.join(file)),
+            Some(name) if name.is_empty() || name.contains(['/', '\\']) => {
+                Err(refused(format!("credential:{name} names no credential")))
+            }
+            Some(name) => credentials.as_ref().map(|folder| folder.join(name)).ok_or_else(|| {
+                refused(format!(
+                    "credential:{name} is handed over by systemd (LoadCredential=), and CREDENTIALS_DIRECTORY is not set"
+                ))
+            }),
+        }
+        };
+        config.signing_key = secret(&config.signing_key)?;
+        config.store.credentials_file = config.store.credentials_file.as_deref().map(secret).transpose()?;
         config.state_folder = folder.join(&config.state_folder);
+        config.spool.folder = config.state_folder.join(&config.spool.folder);
         for SourceConfig::Directory { roots, .. } in &mut config.sources {
             for root in roots {
                 *root = folder.join(&*root);
@@ -264,7 +337,10 @@ impl Config {
         if !(1..=32).contains(&self.snapshot.uploads) {
             return Err(bad("snapshot.uploads", "must be 1 to 32"));
         }
-        if let Some((key, why)) = watching::out_of_range(&self.metrics, &self.notify) {
+        if let Some((key, why)) =
+            service::out_of_range(&self.schedule, &self.watch, &self.spool, &self.upload, &self.service)
+                .or_else(|| watching::out_of_range(&self.metrics, &self.notify))
+        {
             return Err(bad(key, why));
         }
         if self.sources.is_empty() {
@@ -419,7 +495,83 @@ mod tests {
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let error = read(&minimal().replace("host =", "hsot =")).unwrap_err().to_string();
+        assert!(error.contains("did you mean `host`?"), "{error}");
+        let error = read(&(minimal() + "[watch]\nquite_seconds = 1\n")).unwrap_err().to_string();
+        assert!(error.contains("did you mean `quiet_seconds`?"), "{error}");
         let error = read(&minimal().replace("roots = [\"vms\"]", "roots = []")).unwrap_err().to_string();
         assert!(error.contains("source.roots"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_stands_for_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, minimal()).unwrap();
+        let read = |variables: &[(&str, &str)]| {
+            let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Config::read_with(&path, &mut pairs.collect::<Vec<_>>().into_iter())
+        };
+        let config = read(&[
+            ("LIFEBOAT_AGENT__HOST", "hv02"),
+            ("LIFEBOAT_AGENT__STORE__OPTIONS__REGION", "eu-central-1"),
+            ("LIFEBOAT_AGENT__SPOOL__MAX_MEBIBYTES", "7"),
+            ("LIFEBOAT_AGENT__SCHEDULE__SNAPSHOT__CRON", "7 * * * *"),
+            ("LIFEBOAT_AGENT_CONFIG", "is another thing"),
+            ("LIFEBOAT_AGENT__SIGNING_KEY", "credential:signing"),
+            ("LIFEBOAT_AGENT__STORE__CREDENTIALS_FILE", "credential:store"),
+            ("CREDENTIALS_DIRECTORY", "/run/credentials/lifeboat-agent.service"),
+        ])
+        .unwrap();
+        assert_eq!((config.host.as_str(), config.spool.max_mebibytes), ("hv02", 7));
+        assert_eq!(config.store.options.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(config.schedule.snapshot.cron, "7 * * * *");
+        assert_eq!(config.signing_key, Path::new("/run/credentials/lifeboat-agent.service/signing"));
+        assert_eq!(
+            config.store.credentials_file.as_deref(),
+            Some(Path::new("/run/credentials/lifeboat-agent.service/store"))
+        );
+        for (variable, value, expected) in [
+            ("LIFEBOAT_AGENT__HSOT", "x", "did you mean `host`?"),
+            ("LIFEBOAT_AGENT__SPOOL__MAX_MEBIBYTES", "many", "max_mebibytes"),
+            ("LIFEBOAT_AGENT__SPOOL__MAX_MEBIBYTES", "0", "must be 1 to 1048576"),
+            ("LIFEBOAT_AGENT__HOST__NAME", "x", "LIFEBOAT_AGENT__HOST__NAME"),
+            ("LIFEBOAT_AGENT__SIGNING_KEY", "credential:../x", "names no credential"),
+            ("LIFEBOAT_AGENT__SIGNING_KEY", "credential:x", "CREDENTIALS_DIRECTORY is not set"),
+        ] {
+            let error = read(&[(variable, value)]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{variable}={value}: {error}");
+        }
+    }
+
+    /// Names of all keys in a schema.
+    fn keys(schema: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+        match schema {
+            serde_json::Value::Object(map) => {
+                for (name, value) in map {
+                    if name == "properties" {
+                        found.extend(value.as_object().unwrap().keys().cloned());
+                    }
+                    keys(value, found);
+                }
+            }
+            serde_json::Value::Array(all) => all.iter().for_each(|one| keys(one, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_example_is_read_and_names_every_key() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/agent.toml");
+        let config = Config::read(&path).unwrap();
+        assert!(config.sources.len() + config.artefacts.len() >= 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words: std::collections::BTreeSet<&str> =
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let mut known = std::collections::BTreeSet::new();
+        keys(&serde_json::to_value(schemars::schema_for!(Config)).unwrap(), &mut known);
+        assert!(known.len() > 50, "{known:?}");
+        let missing: Vec<&String> = known.iter().filter(|key| !words.contains(key.as_str())).collect();
+        assert!(missing.is_empty(), "examples/agent.toml does not name {missing:?}");
     }
 }

@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lifeboat_schema::{Digest, ObjectEntry, OwnerId, SubjectId, Time, Tip, VaultId, WriterId};
+use lifeboat_vault::outbox::Placed;
 use lifeboat_vault::record::RecordName;
 use lifeboat_vault::writer::OwnRecord;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::entry::{EntryWriter, PackedEntry};
 
-/// Version of the catalog's tables; kept in SQLite's `user_version`. Version 1 had the VMs' entries as plain JSON.
-pub const CATALOG_VERSION: i64 = 2;
+/// Version of the catalog's tables; kept in SQLite's `user_version`. Version 1 had the VMs' entries as plain JSON, version 2
+/// knew neither schedules nor a spool.
+pub const CATALOG_VERSION: i64 = 3;
 
 /// Records of one's own that are kept, so that a store that lost its newest ones gets them back.
 pub const KEPT_RECORDS: u64 = 64;
@@ -111,6 +113,30 @@ pub struct Pending<'a> {
     pub gone: &'a [String],
 }
 
+/// Records wait in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsent {
+    /// The newest record that the store is known to have; none before the first.
+    pub after: Option<RecordName>,
+}
+
+/// What is remembered of one scheduled job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobState {
+    /// Its name.
+    pub name: String,
+    /// Until when its schedule is dealt with.
+    pub planned: Option<Time>,
+    /// When it last began.
+    pub started: Option<Time>,
+    /// When it last ended.
+    pub ended: Option<Time>,
+    /// The exit code that it ended with.
+    pub exit: Option<u8>,
+    /// When it is due next.
+    pub next: Option<Time>,
+}
+
 /// The open catalog.
 pub struct Catalog {
     path: PathBuf,
@@ -132,6 +158,12 @@ CREATE TABLE pending_vm (key TEXT PRIMARY KEY, subject TEXT NOT NULL, vm_id TEXT
   source TEXT NOT NULL, owner TEXT NOT NULL, owner_guardian TEXT, fingerprint BLOB NOT NULL, captured INTEGER NOT NULL, carried_since INTEGER,
   body TEXT NOT NULL, bundles TEXT NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE pending_gone (key TEXT PRIMARY KEY);
+";
+
+/// What version 3 brought.
+const TABLES_OF_VERSION_3: &str = "
+CREATE TABLE IF NOT EXISTS unsent (only INTEGER PRIMARY KEY CHECK (only = 1), seq INTEGER, id TEXT);
+CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, planned INTEGER, started INTEGER, ended INTEGER, exit INTEGER, next INTEGER);
 ";
 
 impl Catalog {
@@ -180,15 +212,19 @@ impl Catalog {
         if found == 0 {
             let transaction = self.connection.transaction().map_err(wrap)?;
             transaction.execute_batch(TABLES).map_err(wrap)?;
+            transaction.execute_batch(TABLES_OF_VERSION_3).map_err(wrap)?;
             transaction
                 .execute("INSERT INTO identity VALUES (?1, ?2)", params![vault.as_str(), writer.as_str()])
                 .map_err(wrap)?;
             transaction.pragma_update(None, "user_version", CATALOG_VERSION).map_err(wrap)?;
             transaction.commit().map_err(wrap)?;
         }
-        if found == 1 {
+        if found == 1 || found == 2 {
             let transaction = self.connection.transaction().map_err(wrap)?;
-            pack_entries(&transaction).map_err(wrap)?;
+            if found == 1 {
+                pack_entries(&transaction).map_err(wrap)?;
+            }
+            transaction.execute_batch(TABLES_OF_VERSION_3).map_err(wrap)?;
             transaction.pragma_update(None, "user_version", CATALOG_VERSION).map_err(wrap)?;
             transaction.commit().map_err(wrap)?;
         }
@@ -389,12 +425,20 @@ impl Catalog {
         })
     }
 
-    /// Makes the pending state the committed one: its record is in the store.
+    /// Makes the pending state the committed one: its record is in the store, or waits in the spool for it.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub fn promote(&mut self) -> Result<(), CatalogError> {
+    pub fn promote(&mut self, placed: Placed) -> Result<(), CatalogError> {
         self.write(|t| {
+            match placed {
+                Placed::Stored => t.execute("DELETE FROM unsent", [])?,
+                // The first of a row of spooled records follows the newest one that the store has.
+                Placed::Spooled => t.execute(
+                    "INSERT OR IGNORE INTO unsent VALUES (1, (SELECT seq FROM tip), (SELECT id FROM tip))",
+                    [],
+                )?,
+            };
             t.execute("INSERT OR REPLACE INTO tip SELECT 1, seq, id FROM pending_record", [])?;
             t.execute("INSERT OR REPLACE INTO record SELECT * FROM pending_record", [])?;
             t.execute(
@@ -425,19 +469,115 @@ impl Catalog {
     /// [`CatalogError`].
     pub fn drop_knowledge(&mut self, tip: Option<RecordName>) -> Result<(), CatalogError> {
         self.write(|t| {
-            clear_pending(t)?;
-            t.execute_batch("DELETE FROM object; DELETE FROM tip;")?;
-            // Subjects and names stay, so that a VM keeps its subject; what they point to is gone.
-            t.execute("UPDATE vm SET fingerprint = x'', bundles = '[]'", [])?;
-            if let Some(tip) = tip {
-                t.execute(
-                    "INSERT INTO tip VALUES (1, ?1, ?2)",
-                    params![signed(tip.seq), tip.id.to_string()],
-                )?;
-            }
+            t.execute("DELETE FROM unsent", [])?;
+            forget(t, tip)
+        })
+    }
+
+    /// The newest record of one's own that the store is known to have, while newer ones wait in the spool; none
+    /// where nothing waits.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn unsent_since(&self) -> Result<Option<Unsent>, CatalogError> {
+        self.read(|c| {
+            let row = |row: &rusqlite::Row<'_>| {
+                let none = row.get_ref(0)? == rusqlite::types::ValueRef::Null;
+                Ok(Unsent { after: if none { None } else { Some(read_tip(row)?) } })
+            };
+            c.query_row("SELECT seq, id FROM unsent", [], row).optional()
+        })
+    }
+
+    /// Remembers that the store has the spooled record `name` now.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn sent(&mut self, name: &RecordName) -> Result<(), CatalogError> {
+        let is_tip = self.tip()? == Some(*name);
+        self.write(|t| {
+            match is_tip {
+                true => t.execute("DELETE FROM unsent", [])?,
+                false => t.execute(
+                    "UPDATE unsent SET seq = ?1, id = ?2",
+                    params![signed(name.seq), name.id.to_string()],
+                )?,
+            };
             Ok(())
         })
     }
+
+    /// Goes back behind spooled records that are given up: forgets every object and VM, and that these records
+    /// ever were. `tip` is the newest that is left, in the store or, if `is_unsent`, in the spool.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn rewind(&mut self, tip: Option<RecordName>, is_unsent: bool) -> Result<(), CatalogError> {
+        self.write(|t| {
+            if !is_unsent {
+                t.execute("DELETE FROM unsent", [])?;
+            }
+            t.execute("DELETE FROM record WHERE seq > ?1", [signed(tip.map_or(0, |tip| tip.seq))])?;
+            forget(t, tip)
+        })
+    }
+
+    /// What is remembered of each scheduled job, by name.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn jobs(&self) -> Result<Vec<JobState>, CatalogError> {
+        let time = |row: &rusqlite::Row<'_>, index| {
+            Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(Time::from_unix_seconds))
+        };
+        self.read(|c| {
+            c.prepare("SELECT name, planned, started, ended, exit, next FROM job ORDER BY name")?
+                .query_map([], |row| {
+                    Ok(JobState {
+                        name: row.get(0)?,
+                        planned: time(row, 1)?,
+                        started: time(row, 2)?,
+                        ended: time(row, 3)?,
+                        exit: row.get(4)?,
+                        next: time(row, 5)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// Remembers a scheduled job.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn remember_job(&mut self, job: &JobState) -> Result<(), CatalogError> {
+        let seconds = |time: Option<Time>| time.map(Time::unix_seconds);
+        self.write(|t| {
+            t.execute(
+                "INSERT OR REPLACE INTO job VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    job.name,
+                    seconds(job.planned),
+                    seconds(job.started),
+                    seconds(job.ended),
+                    job.exit,
+                    seconds(job.next)
+                ],
+            )
+            .map(drop)
+        })
+    }
+}
+
+fn forget(t: &Transaction<'_>, tip: Option<RecordName>) -> rusqlite::Result<()> {
+    clear_pending(t)?;
+    t.execute_batch("DELETE FROM object; DELETE FROM tip;")?;
+    // Subjects and names stay, so that a VM keeps its subject; what they point to is gone.
+    t.execute("UPDATE vm SET fingerprint = x'', bundles = '[]'", [])?;
+    if let Some(tip) = tip {
+        t.execute("INSERT INTO tip VALUES (1, ?1, ?2)", params![signed(tip.seq), tip.id.to_string()])?;
+    }
+    Ok(())
 }
 
 fn clear_pending(t: &Transaction<'_>) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod changes;
 pub mod companions;
 pub mod concern;
 pub mod entry;

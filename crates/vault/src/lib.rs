@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod fuzzing;
 pub mod key;
 pub mod ledger;
+pub mod outbox;
 pub mod policy;
 pub mod record;
 pub mod seal;

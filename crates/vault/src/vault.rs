@@ -11,6 +11,7 @@ use lifeboat_schema::{Digest, Exit, Finding, PolicyRef, Severity, Tip, VaultHead
 
 use crate::key::{KeyError, VerifyingKey};
 use crate::ledger::{self, Ledger, LedgerFile};
+use crate::outbox::SpoolError;
 use crate::policy::{self, BadHead, MAX_VAULT_JSON_BYTES, PolicyChain, PolicyProblem};
 use crate::record::{MAX_RECORD_BYTES, RecordName};
 use crate::seal::SealError;
@@ -77,6 +78,17 @@ pub enum VaultError {
         #[source]
         problem: PolicyProblem,
     },
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The store cannot be reached, and this host has not kept what a run needs without it.
+    #[error("{cause}. The run could not be sealed into the spool either: {why}")]
+    NoStandby {
+        /// Why the store could not be used.
+        cause: String,
+        /// What is missing.
+        why: String,
+    },
     /// Signing failed.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -96,12 +108,17 @@ pub enum VaultError {
 }
 
 impl VaultError {
+    /// Whether the store, and nothing of ours, is why: it is down, throttles, is full, or refuses these credentials.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, VaultError::Store(error) if error.is_transient() || error.is_denied() || error.is_full())
+    }
+
     /// The exit code that a command ends with.
     pub fn exit(&self) -> Exit {
         match self {
             VaultError::Store(error) if error.is_denied() => Exit::NoAccess,
             VaultError::Store(StoreError::Configuration { .. }) => Exit::Usage,
-            VaultError::Store(_) => Exit::Failed,
+            VaultError::Store(_) | VaultError::Spool(_) | VaultError::NoStandby { .. } => Exit::Failed,
             VaultError::NoVault { .. } | VaultError::VaultExists { .. } => Exit::Usage,
             VaultError::Head { source: BadHead::NewerVersion(_), .. } => Exit::Failed,
             VaultError::Head { .. }
@@ -230,12 +247,28 @@ impl Vault {
     /// [`VaultError::NoVault`], [`VaultError::Head`], [`VaultError::Store`], or [`VaultError::Damaged`] where
     /// there are ledgers without `vault.json`.
     pub async fn open(store: Store, pinned: &VaultId) -> Result<Self, VaultError> {
-        let bytes = match store.read(&head_path(), MAX_VAULT_JSON_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Err(no_head(&store).await?),
-            Err(error) => return Err(error.into()),
-        };
-        let (head, admin_keys) = policy::parse_head(&bytes, pinned)
+        let bytes = Self::read_head(&store).await?;
+        Self::with_head(store, pinned, &bytes)
+    }
+
+    /// Reads `vault.json`, whatever it says.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub async fn read_head(store: &Store) -> Result<Bytes, VaultError> {
+        match store.read(&head_path(), MAX_VAULT_JSON_BYTES).await {
+            Ok(bytes) => Ok(bytes),
+            Err(StoreError::NotFound { .. }) => Err(no_head(store).await?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The vault in `store` whose `vault.json` was read before: its id is the digest of these bytes.
+    ///
+    /// # Errors
+    /// [`VaultError::Head`].
+    pub fn with_head(store: Store, pinned: &VaultId, bytes: &[u8]) -> Result<Self, VaultError> {
+        let (head, admin_keys) = policy::parse_head(bytes, pinned)
             .map_err(|source| VaultError::Head { store: store.describe(), source })?;
         Ok(Self { store, id: pinned.clone(), head, admin_keys })
     }

@@ -12,7 +12,9 @@ use lifeboat_schema::{
 };
 
 use crate::key::SigningKey;
-use crate::policy::{Policy, PolicyProblem};
+use crate::ledger::Ledger;
+use crate::outbox::Placed;
+use crate::policy::{Policy, PolicyChain, PolicyProblem};
 use crate::record::{RecordName, SignedRecord};
 use crate::seal::SealedObject;
 use crate::store::Created;
@@ -77,6 +79,38 @@ pub struct Start {
     pub remember: Vec<Tip>,
     /// What was found on the way.
     pub findings: Vec<Finding>,
+    /// Where the record that is gone on from is.
+    pub placed: Placed,
+    /// The admin ledger's files that verified, oldest first.
+    pub admin: Vec<OwnRecord>,
+}
+
+/// The newest policy, which must let `writer` write records of `kind` with its key.
+pub(crate) fn policy_for(
+    policies: &PolicyChain,
+    writer: &Writer,
+    kind: Kind,
+    store: &str,
+) -> Result<Policy, VaultError> {
+    let policy = policies.newest().cloned().ok_or_else(|| VaultError::NoPolicy {
+        store: store.to_owned(),
+        why: "no policy record is valid".to_owned(),
+    })?;
+    let refused = |problem| VaultError::NotAllowed { writer: writer.id.clone(), problem };
+    let terms = policy.writer(&writer.id).ok_or_else(|| refused(PolicyProblem::UnknownWriter))?;
+    if !terms.kinds.contains(&kind) {
+        return Err(refused(PolicyProblem::KindNotAllowed(kind)));
+    }
+    if policy.key(&writer.id) != Some(&writer.key.verifying_key()) {
+        return Err(refused(PolicyProblem::OtherKey));
+    }
+    Ok(policy)
+}
+
+/// The files of a ledger whose signatures hold.
+pub(crate) fn records_of(ledger: &Ledger) -> Vec<OwnRecord> {
+    let own = |signed: &SignedRecord| OwnRecord { name: signed.name, bytes: signed.bytes.clone() };
+    ledger.records.iter().map(|record| own(&record.signed)).collect()
 }
 
 impl Vault {
@@ -95,18 +129,7 @@ impl Vault {
             return Err(VaultError::PolicyRolledBack { store: self.store.describe(), seq: seen.seq });
         }
         let mut findings = std::mem::take(&mut ledger.findings);
-        let policy = policies.newest().cloned().ok_or_else(|| VaultError::NoPolicy {
-            store: self.store.describe(),
-            why: "no policy record is valid".to_owned(),
-        })?;
-        let refused = |problem| VaultError::NotAllowed { writer: writer.id.clone(), problem };
-        let terms = policy.writer(&writer.id).ok_or_else(|| refused(PolicyProblem::UnknownWriter))?;
-        if !terms.kinds.contains(&kind) {
-            return Err(refused(PolicyProblem::KindNotAllowed(kind)));
-        }
-        if policy.key(&writer.id) != Some(&writer.key.verifying_key()) {
-            return Err(refused(PolicyProblem::OtherKey));
-        }
+        let policy = policy_for(&policies, writer, kind, &self.store.describe())?;
 
         let (previous, knowledge) =
             self.find_tip(writer, known, &policies.keys_of(&writer.id), &mut findings).await?;
@@ -125,14 +148,16 @@ impl Vault {
                 remember.push(tip);
             }
         }
-        Ok(Start { policy, previous, knowledge, seen, remember, findings })
+        let admin = records_of(&ledger);
+        let placed = Placed::Stored;
+        Ok(Start { policy, previous, knowledge, seen, remember, findings, placed, admin })
     }
 
     /// The newest mark of a maintainer, never older than the one remembered.
     async fn maintainer_tip(
         &self,
         maintainer: &WriterId,
-        policies: &crate::policy::PolicyChain,
+        policies: &PolicyChain,
         remembered: Option<&Tip>,
         findings: &mut Vec<Finding>,
     ) -> Result<Option<Tip>, VaultError> {
@@ -199,7 +224,7 @@ impl Vault {
         }
     }
 
-    async fn record_names(
+    pub(crate) async fn record_names(
         &self,
         writer: &WriterId,
         after: Option<&str>,

@@ -187,6 +187,11 @@ fn agent_config(
         metrics: Default::default(),
         log: Default::default(),
         notify: Default::default(),
+        schedule: Default::default(),
+        watch: Default::default(),
+        spool: Default::default(),
+        upload: Default::default(),
+        service: Default::default(),
     }
 }
 

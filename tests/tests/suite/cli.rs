@@ -16,3 +16,4 @@ mod journey;
 mod plans;
 mod prove;
 mod secrets;
+mod service;

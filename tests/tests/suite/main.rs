@@ -26,6 +26,8 @@ mod roles;
 mod s3;
 // Bucket policies and locks in force on a real S3 service.
 mod s3_policies;
+// The agent as a service: schedules and outages.
+mod service;
 // Every kind of store against one suite, against faults, and against odd surroundings.
 mod store;
 // Every change of a vault behind its back is named, and no restore gives wrong bytes.

@@ -231,6 +231,7 @@ async fn large_and_almost_empty_files_share_bundles_and_are_read_once() {
                 sources: &[Arc::clone(&source)],
                 catalog: &mut catalog,
                 options: &SnapshotOptions { threads: 2, bundle_bytes, ..SnapshotOptions::default() },
+                only: None,
                 clock: stage.clock(),
                 observer: Arc::new(Unobserved),
             })

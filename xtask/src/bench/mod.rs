@@ -6,6 +6,7 @@ mod document;
 mod escrow;
 mod fabric;
 mod fleet;
+mod idle;
 mod measure;
 mod ours;
 mod peers;
@@ -28,7 +29,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         Some("bitlocker") => bitlocker::run(arguments),
         Some("escrow") => escrow::run(arguments),
         Some("fleet") => fleet::run(arguments),
-        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow, fabric or fleet".to_owned()),
+        Some("idle") => idle::run(arguments),
+        _ => Err("say what: cargo xtask bench audit, bitlocker, escrow, fabric, fleet or idle".to_owned()),
     }
 }
 

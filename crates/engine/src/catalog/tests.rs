@@ -72,7 +72,7 @@ fn commit(
     objects: &[&str],
 ) {
     pend(catalog, seq, changed, gone, objects);
-    catalog.promote().unwrap();
+    catalog.promote(Placed::Stored).unwrap();
 }
 
 fn pend(catalog: &mut Catalog, seq: u64, changed: &[(HeldVm, PackedEntry)], gone: &[&str], objects: &[&str]) {
@@ -116,7 +116,7 @@ fn pending_changes_nothing_until_it_is_promoted() {
     assert_eq!(catalog.pending().unwrap(), Some(own(2)));
     assert_eq!(catalog.entry("b").unwrap().unwrap(), entry("b", 2));
 
-    catalog.promote().unwrap();
+    catalog.promote(Placed::Stored).unwrap();
     assert_eq!(catalog.pending().unwrap(), None);
     let mut objects = vec![object("b"), object("c")];
     objects.sort_by_key(|object| object.name.to_string());
@@ -158,10 +158,10 @@ fn a_write_that_cannot_commit_changes_nothing() {
     refuse.store(false, Ordering::Relaxed);
     catalog.set_pending(&pending).unwrap();
     refuse.store(true, Ordering::Relaxed);
-    catalog.promote().unwrap_err();
+    catalog.promote(Placed::Stored).unwrap_err();
     assert_eq!((state(&catalog), catalog.pending().unwrap()), (before, Some(own(2))));
     refuse.store(false, Ordering::Relaxed);
-    catalog.promote().unwrap();
+    catalog.promote(Placed::Stored).unwrap();
     assert_eq!(catalog.tip().unwrap(), Some(own(2).name));
 }
 
@@ -281,7 +281,7 @@ fn a_catalog_of_version_1_is_brought_up_with_what_it_holds() {
     let json = |catalog: &Catalog, key| catalog.entry(key).unwrap().unwrap().json().unwrap();
     assert_eq!(json(&catalog, "a"), br#"{"a":1}"#);
     assert_eq!(json(&catalog, "b"), br#"{"b":2}"#);
-    catalog.promote().unwrap();
+    catalog.promote(Placed::Stored).unwrap();
     assert_eq!(json(&catalog, "b"), br#"{"b":7}"#);
 }
 

@@ -17,9 +17,10 @@ use lifeboat_schema::{
     BODY_VERSION, BodyHead, CarriedVm, CarriedWhy, Class, CompanionCounts, Content, Digest, FailedVm,
     Finding, Kind, ObjectEntry, OwnerId, Record, RunEntry, Severity, Time,
 };
+use lifeboat_vault::outbox::{Destination, Placed};
 use lifeboat_vault::record::{RecordName, SignedRecord};
 use lifeboat_vault::seal::{Recipients, SealError, SealOptions, SealedObject, Sealer};
-use lifeboat_vault::vault::{Vault, VaultError};
+use lifeboat_vault::vault::VaultError;
 use lifeboat_vault::writer::{self, Knowledge, Known, OwnRecord, Start, Writer};
 use tokio::sync::mpsc;
 
@@ -71,8 +72,8 @@ impl SnapshotObserver for Unobserved {
 
 /// Everything that a run needs.
 pub struct SnapshotContext<'a> {
-    /// The vault.
-    pub vault: &'a Vault,
+    /// The vault, or the outbox before it.
+    pub vault: &'a dyn Destination,
     /// The host as a writer.
     pub writer: &'a Writer,
     /// The host's name for people.
@@ -83,6 +84,8 @@ pub struct SnapshotContext<'a> {
     pub catalog: &'a mut Catalog,
     /// How to seal.
     pub options: &'a SnapshotOptions,
+    /// Keys of the VMs to look at; the others stand with their last capture, if they have one. All where there are none.
+    pub only: Option<&'a HashSet<String>>,
     /// The clock.
     pub clock: Clock,
     /// Who watches.
@@ -115,6 +118,9 @@ pub enum SnapshotError {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Random(String),
+    /// Earlier runs wait in a spool that this run was not given.
+    #[error("earlier runs wait in the spool, and this run was not given it; nothing was committed")]
+    Unsent,
     /// A thread of the run ended in a fault of the program.
     #[error("the run ended in a fault of the program: {0}; nothing was committed")]
     Fault(String),
@@ -125,6 +131,8 @@ pub enum SnapshotError {
 pub struct SnapshotReport {
     /// The record that it committed.
     pub record: RecordName,
+    /// Whether the record is in the store, or waits in the spool for it.
+    pub placed: Placed,
     /// When it began.
     pub started: Time,
     /// When it ended.
@@ -163,8 +171,11 @@ pub(crate) struct Captured {
 /// [`SnapshotError`]; nothing was committed, and what was committed before stands.
 pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, SnapshotError> {
     let started = (context.clock)();
-    let SnapshotContext { vault, writer, host, sources, catalog, options, clock, observer } = context;
+    let SnapshotContext { vault, writer, host, sources, catalog, options, only, clock, observer } = context;
 
+    if catalog.unsent_since()?.is_some() && !vault.has_spool() {
+        return Err(SnapshotError::Unsent);
+    }
     let known = Known {
         tip: catalog.tip()?,
         pending: catalog.pending()?,
@@ -179,8 +190,13 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
     let intact = intact_objects(vault, writer, &start, objects).await?;
 
     let discoveries = plan::discover(sources).await.map_err(SnapshotError::Fault)?;
-    let mut plan =
-        plan::make(discoveries, sources, held, &intact, &start.policy, &vault.id, options.bundle_bytes);
+    let rules = plan::Rules {
+        policy: &start.policy,
+        vault: &vault.vault().id,
+        bundle_bytes: options.bundle_bytes,
+        only,
+    };
+    let mut plan = plan::make(discoveries, sources, held, &intact, &rules);
     plan.carry_hidden(|vm| catalog.place(&vm.key).ok().flatten());
     let to_capture = plan.changed.len() as u64;
     observer.planned(plan.found + plan.companions, to_capture);
@@ -194,7 +210,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         changed: plan.changed,
         previous: plan::previous_entries(catalog, &plan.reusable, &intact)?,
         policy: start.policy.clone(),
-        vault: vault.id.clone(),
+        vault: vault.vault().id.clone(),
         options: options.clone(),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&observer),
@@ -262,7 +278,7 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         for vms in seal::divide(vms) {
             let head = BodyHead {
                 v: BODY_VERSION,
-                vault: vault.id.clone(),
+                vault: vault.vault().id.clone(),
                 writer: writer.id.clone(),
                 seq: start.previous.map_or(0, |name| name.seq) + 1,
                 kind: Kind::Snapshot,
@@ -297,7 +313,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
 
     // The record: everything alive, and which VM needs what of it.
     let finished = clock();
-    let mut record = writer::blank_record(vault, &writer.id, Kind::Snapshot, &start, started, finished);
+    let mut record =
+        writer::blank_record(vault.vault(), &writer.id, Kind::Snapshot, &start, started, finished);
     let everything: Vec<&HeldVm> = captured
         .iter()
         .map(|c| &c.held)
@@ -327,8 +344,8 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         changed: &changed,
         gone: &plan.gone,
     })?;
-    vault.put_record(&writer.id, &signed).await?;
-    catalog.promote()?;
+    let placed = vault.put_record(&writer.id, &signed).await?;
+    catalog.promote(placed)?;
 
     start.findings.extend(plan.dropped.iter().map(|name| {
         Finding::new(
@@ -346,8 +363,10 @@ pub async fn snapshot(context: SnapshotContext<'_>) -> Result<SnapshotReport, Sn
         captured: captured.iter().filter(|c| c.held.is_companion()).count() as u64,
         unchanged: standing.iter().filter(|held| held.is_companion()).count() as u64,
     };
+    start.findings.extend(vault.findings());
     Ok(SnapshotReport {
         record: signed.name,
+        placed,
         started,
         finished,
         found: plan.found,
@@ -421,14 +440,14 @@ fn settle_catalog(catalog: &mut Catalog, start: &Start, known: &Known) -> Result
     match start.knowledge {
         Knowledge::Holds if known.pending.is_some() => catalog.drop_pending(),
         Knowledge::Holds => Ok(()),
-        Knowledge::PendingHolds => catalog.promote(),
+        Knowledge::PendingHolds => catalog.promote(start.placed),
         Knowledge::Dropped => catalog.drop_knowledge(start.previous),
     }
 }
 
 /// The objects that may be named again: there, of the right size, and sealed to today's recipients.
 async fn intact_objects(
-    vault: &Vault,
+    vault: &dyn Destination,
     writer: &Writer,
     start: &Start,
     mut objects: HashMap<Digest, ObjectEntry>,
@@ -442,13 +461,15 @@ async fn intact_objects(
         let set = sets.entry((object.owner.clone(), object.class)).or_insert_with(|| {
             start.policy.owner(&object.owner).map(|owner| owner.recipient_set(object.class))
         });
-        sizes.get(name) == Some(&object.size) && set.as_ref() == Some(&object.recipients)
+        // A store that cannot be asked has what it had.
+        let is_there = sizes.as_ref().is_none_or(|sizes| sizes.get(name) == Some(&object.size));
+        is_there && set.as_ref() == Some(&object.recipients)
     });
     Ok(objects)
 }
 
 async fn store_objects(
-    vault: &Vault,
+    vault: &dyn Destination,
     writer: &Writer,
     receiver: mpsc::Receiver<Sealed>,
     spare: &SpareBuffers,

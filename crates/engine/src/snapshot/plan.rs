@@ -99,15 +99,23 @@ pub(super) fn owner_of(
     policy.terms.owners.iter().find(|owner| owner.vms.iter().any(selects)).map(|owner| owner.id.clone())
 }
 
+/// What a plan goes by, beside what was found.
+pub(super) struct Rules<'a> {
+    pub policy: &'a Policy,
+    pub vault: &'a VaultId,
+    pub bundle_bytes: u64,
+    /// Keys of those to look at, if not all.
+    pub only: Option<&'a HashSet<String>>,
+}
+
 pub(super) fn make(
     discoveries: Discoveries,
     sources: &[Arc<dyn HostSource>],
     held: Vec<HeldVm>,
     intact: &HashMap<Digest, ObjectEntry>,
-    policy: &Policy,
-    vault: &VaultId,
-    bundle_bytes: u64,
+    rules: &Rules<'_>,
 ) -> Plan {
+    let &Rules { policy, vault, bundle_bytes, only } = rules;
     let mut plan = Plan {
         found: 0,
         companions: 0,
@@ -159,12 +167,15 @@ pub(super) fn make(
                 continue;
             }
             let known = held.remove(&key);
-            let watched = known.as_ref().and_then(|vm| {
-                let may_stand = is_intact(vm, intact)
-                    && owner_of(policy, vault, &vm.name, vm.owner_guardian).as_ref() == Some(&vm.owner);
-                watched_of(&found, &vm.fingerprint).filter(|_| may_stand)
+            let may_stand = known.as_ref().is_some_and(|vm| {
+                is_intact(vm, intact)
+                    && owner_of(policy, vault, &vm.name, vm.owner_guardian).as_ref() == Some(&vm.owner)
             });
-            let stands = watched.is_some_and(|watched| sources[index].still_holds(&found, watched));
+            let watched =
+                known.as_ref().and_then(|vm| watched_of(&found, &vm.fingerprint)).filter(|_| may_stand);
+            let is_left_out = may_stand && only.is_some_and(|only| !only.contains(&key));
+            let stands =
+                is_left_out || watched.is_some_and(|watched| sources[index].still_holds(&found, watched));
             let is_refreshable = watched.is_some() && !stands;
             match known {
                 Some(mut vm) if stands => {

@@ -197,6 +197,11 @@ impl StoreError {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// Whether the store has no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     /// Whether access was refused.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied { .. })

@@ -13,6 +13,19 @@ use crate::source::{CaptureSink, DiscoveryProblem, FileStat, FoundFile, remember
 /// Full size of bundles; those below are far from it.
 const BUNDLE_BYTES: u64 = 4 << 20;
 
+/// The plan of a run that looks at everything.
+fn made(
+    discoveries: Discoveries,
+    sources: &[Arc<dyn HostSource>],
+    held: Vec<HeldVm>,
+    intact: &HashMap<Digest, ObjectEntry>,
+    policy: &Policy,
+    vault: &VaultId,
+    bundle_bytes: u64,
+) -> Plan {
+    make(discoveries, sources, held, intact, &Rules { policy, vault, bundle_bytes, only: None })
+}
+
 fn vault() -> VaultId {
     VaultId::of(b"vault")
 }
@@ -137,7 +150,7 @@ fn what_stands_what_is_captured_and_what_is_carried() {
     let all = vec![held(&same, &["x"]), held(&grown, &["x"]), held(&gone, &["y"]), held(&lost, &["missing"])];
     let there = intact(&all[..3]);
     let now = vec![same, found("b", "/b", 2), new];
-    let plan = make(discovered(now), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan = made(discovered(now), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.found, 3);
     assert_eq!(keys(&plan.standing), ["a"]);
     assert_eq!(to_capture(&plan), [("b", true), ("c", false)]);
@@ -153,7 +166,7 @@ fn an_object_that_is_missing_has_its_vms_captured_anew() {
     let all = vec![held(&one, &["x", "y"]), held(&two, &["y"])];
     let mut there = intact(&all);
     there.remove(&name("x"));
-    let plan = make(
+    let plan = made(
         discovered(vec![one.clone(), two.clone()]),
         &sources(),
         all.clone(),
@@ -166,7 +179,7 @@ fn an_object_that_is_missing_has_its_vms_captured_anew() {
     let mut there = intact(&all);
     there.remove(&name("body"));
     let plan =
-        make(discovered(vec![one, two]), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+        made(discovered(vec![one, two]), &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!((keys(&plan.standing), to_capture(&plan)), (vec![], vec![("a", true), ("b", true)]));
 }
 
@@ -185,7 +198,7 @@ fn a_source_that_fails_carries_its_vms_and_no_other_source_s() {
         ("vms".to_owned(), Ok(Discovery { vms: vec![], problems: vec![problem] })),
         ("cluster".to_owned(), Err(failure)),
     ];
-    let plan = make(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let plan = made(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(keys(&plan.vanished), ["a"]);
     let carried: Vec<_> =
         plan.carried.iter().map(|(note, vm)| (vm.key.as_str(), note.why, note.since)).collect();
@@ -197,7 +210,7 @@ fn a_source_that_fails_carries_its_vms_and_no_other_source_s() {
 #[test]
 fn two_copies_of_one_vm_are_two_subjects_and_one_place_found_twice_is_told() {
     let (one, copy) = (found("a", "/one", 1), found("a", "/two", 1));
-    let plan = make(
+    let plan = made(
         discovered(vec![one.clone(), copy.clone(), copy]),
         &sources(),
         vec![],
@@ -217,7 +230,7 @@ fn a_vm_that_comes_back_or_changes_its_source_is_freshened() {
     let mut vm = held(&one, &["x"]);
     vm.carried_since = Some(Time::from_unix_seconds(3));
     let there = intact([&vm]);
-    let plan = make(
+    let plan = made(
         discovered(vec![one.clone()]),
         &sources(),
         vec![vm.clone()],
@@ -230,7 +243,7 @@ fn a_vm_that_comes_back_or_changes_its_source_is_freshened() {
     assert_eq!(plan.freshened[0].carried_since, None);
     (vm.carried_since, vm.source) = (None, "another".to_owned());
     let plan =
-        make(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
+        made(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.freshened[0].source, "vms");
 }
 
@@ -271,7 +284,7 @@ fn an_unchanged_vm_whose_owner_is_another_now_is_captured_anew() {
     let there = intact([&vm]);
     let named = VmSelector::Name(VmSelector::name_digest(&vault(), &vm.name));
     let policy = policy(&[("o-two", vec![named]), ("o-one", vec![VmSelector::All])]);
-    let plan = make(discovered(vec![one]), &sources(), vec![vm], &there, &policy, &vault(), BUNDLE_BYTES);
+    let plan = made(discovered(vec![one]), &sources(), vec![vm], &there, &policy, &vault(), BUNDLE_BYTES);
     assert_eq!(to_capture(&plan), [("a", true)]);
 }
 
@@ -302,7 +315,7 @@ fn planned(
     there: &HashMap<Digest, ObjectEntry>,
     bundle_bytes: u64,
 ) -> Plan {
-    make(discovered(now), &sources(), all, there, &everything(), &vault(), bundle_bytes)
+    made(discovered(now), &sources(), all, there, &everything(), &vault(), bundle_bytes)
 }
 
 #[test]
@@ -320,7 +333,7 @@ fn what_cannot_be_read_hides_vms_and_the_rest_is_gone() {
         ("vms".to_owned(), Ok(Discovery { vms: vec![], problems })),
         ("cluster".to_owned(), Ok(Discovery::default())),
     ];
-    let mut plan = make(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
+    let mut plan = made(discoveries, &sources(), all, &there, &everything(), &vault(), BUNDLE_BYTES);
     assert_eq!(plan.vanished.len(), 5);
     plan.carry_hidden(|vm| match vm.key.as_str() {
         "below" => Some("/lost/a/home".to_owned()),
@@ -411,7 +424,7 @@ fn what_is_watched_decides_whether_a_vm_stands() {
     let there = intact([&held(&one, &["bundle"])]);
     for (watched, stands) in [(b"same".as_slice(), true), (b"!changed".as_slice(), false)] {
         let vm = HeldVm { fingerprint: remember(&one, watched), ..held(&one, &["bundle"]) };
-        let plan = make(
+        let plan = made(
             discovered(vec![one.clone()]),
             &sources(),
             vec![vm],
@@ -429,6 +442,6 @@ fn what_is_watched_decides_whether_a_vm_stands() {
     // The VM's own files changed too: a closer look would not suffice.
     let vm = HeldVm { fingerprint: remember(&found("one", "a", 2), b"!changed"), ..held(&one, &["bundle"]) };
     let plan =
-        make(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
+        made(discovered(vec![one]), &sources(), vec![vm], &there, &everything(), &vault(), BUNDLE_BYTES);
     assert!(plan.standing.is_empty() && !plan.changed[0].is_refreshable);
 }
