@@ -173,7 +173,7 @@ pub async fn run_once(config: &Config, world: World<'_>) -> Result<RunReport, Ru
         vault: &vault,
         writer: &writer,
         host: &config.host,
-        sources: &sources(config),
+        sources: &sources,
         catalog: &mut catalog,
         options: &options(config),
         only: None,
@@ -226,10 +226,6 @@ pub(crate) fn open_spool(config: &Config) -> Result<Spool, RunError> {
 
 pub(crate) fn standby(config: &Config) -> Standby {
     Standby::new(config.state_folder.join("standby"))
-}
-
-pub(crate) fn sources(config: &Config) -> Vec<Arc<dyn HostSource>> {
-    config.sources.iter().map(source).chain(config.artefacts.iter().map(companions)).collect()
 }
 
 pub(crate) fn run_report(config: &Config, report: SnapshotReport) -> RunReport {

@@ -496,7 +496,7 @@ async fn store_objects(
 }
 
 async fn put_body(
-    vault: &Vault,
+    vault: &dyn Destination,
     writer: &Writer,
     body: Option<Sealed>,
     observer: &Arc<dyn SnapshotObserver>,
