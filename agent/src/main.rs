@@ -90,7 +90,7 @@ fn run(path: &std::path::Path, json: bool) -> Exit {
     let result = Config::read(path).map_err(RunError::from).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(lifeboat_engine::blocking_threads())
+            .max_blocking_threads(lifeboat_engine::blocking_threads(4))
             .enable_all()
             .build()
             .map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
