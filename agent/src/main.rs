@@ -227,7 +227,7 @@ fn read(path: &Path) -> Result<Config, RunError> {
 fn runtime(path: &Path) -> Result<tokio::runtime::Runtime, RunError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(lifeboat_engine::blocking_threads())
+        .max_blocking_threads(lifeboat_engine::blocking_threads(4))
         .enable_all()
         .build()
         .map_err(|source| RunError::Folder { path: path.to_owned(), source })

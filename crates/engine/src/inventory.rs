@@ -14,6 +14,10 @@ use lifeboat_schema::{
 use lifeboat_vault::ledger::{Ledger, LedgerRecord};
 use lifeboat_vault::seal::{Identities, SealError};
 use lifeboat_vault::vault::{Ledgers, Vault, VaultError, object_path};
+use tokio::sync::Semaphore;
+
+/// Sealed bytes of bodies that are read at one time, unless one has more: opened and parsed they take thirty times as much.
+const MAX_SEALED_AT_ONCE: u32 = 512 * 1024;
 
 /// One VM in one record.
 #[derive(Clone)]
@@ -258,7 +262,10 @@ impl<'a> Inventory<'a> {
             }
         }
         let (vault, identities) = (self.vault, self.identities);
+        let room = &Semaphore::new(MAX_SEALED_AT_ONCE as usize);
         let reads = wanted.into_iter().map(|(name, (record, object))| async move {
+            let sealed = u32::try_from(object.size).unwrap_or(u32::MAX).min(MAX_SEALED_AT_ONCE);
+            let _room = room.acquire_many(sealed).await.expect("it is never closed");
             match vault.read_body::<SnapshotBody>(record, object, identities).await {
                 Ok(body) => Ok((name, Ok(Some(body)))),
                 // Another owner's: these identities do not see its VMs.
@@ -268,8 +275,9 @@ impl<'a> Inventory<'a> {
             }
         });
         let concurrency = vault.store.concurrency().max(1);
-        let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(concurrency).try_collect().await?;
-        for (name, body) in read {
+        let mut read = std::pin::pin!(futures::stream::iter(reads).buffer_unordered(concurrency));
+        // Each is made small before the next is taken in.
+        while let Some((name, body)) = read.try_next().await? {
             let body = match body {
                 Ok(Some(body)) => Some(index(body)),
                 Ok(None) => None,

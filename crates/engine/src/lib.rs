@@ -17,8 +17,8 @@ pub mod silence;
 pub mod snapshot;
 pub mod source;
 
-/// Threads that a program's runtime should keep for blocking work: one for each core, and four that read or write
-/// while those compute: each waits long for a disk that makes files durable. Each thread more would keep memory of its own.
-pub fn blocking_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + 4
+/// Threads that a program's runtime should keep for blocking work: one for each core, and `waiting` more that read or write while
+/// those compute. Each thread keeps memory of its own; a disk that makes files durable keeps each waiting for long.
+pub fn blocking_threads(waiting: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + waiting
 }

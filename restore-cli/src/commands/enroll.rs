@@ -59,7 +59,8 @@ impl Enrollment {
             folders.push(((name.clone(), out.clone()), NewFolder::create(out)?));
         }
         let file = KitFile::read(&context.kit.kit)?;
-        let store = StoreConfig { url: file.store.url.clone(), options: file.store.options, credentials_file: None };
+        let store =
+            StoreConfig { url: file.store.url.clone(), options: file.store.options, credentials_file: None };
         let kit = Kit::open(&context.kit).await?;
         if let Some(finding) = kit.ledgers.admin.findings.first() {
             return Err(CliError::new(Exit::Damage, format!("{}: {}", finding.place, finding.what)));

@@ -101,8 +101,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Exit, CliError> {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(lifeboat_engine::blocking_threads())
+        .worker_threads(1)
+        .max_blocking_threads(lifeboat_engine::blocking_threads(1))
         .enable_all()
         .build()
         .map_err(|error| CliError::new(Exit::Failed, format!("the program could not start: {error}")))?;

@@ -3,7 +3,7 @@
 mod outage;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,24 +20,19 @@ use lifeboat_vault::store::Store;
 /// Clocks that stand still until somebody sleeps.
 pub(crate) struct FakeClock {
     /// What the wall shows when nothing has passed.
-    base: AtomicI64,
+    base: i64,
     elapsed_milliseconds: AtomicU64,
 }
 
 impl FakeClock {
     fn new(beginning: &str) -> Arc<Self> {
         let base = beginning.parse::<Time>().expect("a time").unix_seconds();
-        Arc::new(Self { base: AtomicI64::new(base), elapsed_milliseconds: AtomicU64::new(0) })
+        Arc::new(Self { base, elapsed_milliseconds: AtomicU64::new(0) })
     }
 
     /// Lets time pass.
     fn pass(&self, time: Duration) {
         self.elapsed_milliseconds.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// Sets the clock on the wall.
-    fn jump(&self, seconds: i64) {
-        self.base.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
@@ -45,7 +40,7 @@ impl FakeClock {
 impl Clock for FakeClock {
     fn now(&self) -> Time {
         let seconds = self.elapsed_milliseconds.load(Ordering::Relaxed) / 1000;
-        Time::from_unix_seconds(self.base.load(Ordering::Relaxed) + seconds as i64)
+        Time::from_unix_seconds(self.base + seconds as i64)
     }
 
     fn elapsed(&self) -> Duration {

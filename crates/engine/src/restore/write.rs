@@ -169,6 +169,9 @@ type Jobs = BTreeMap<(WriterId, Digest), Job>;
 
 /// A bundle is fetched whole when its pieces are at least this share of it; else each piece by range.
 const WHOLE_FETCH_SHARE: u64 = 4;
+/// Up to here what was restored is made durable before it gets its names. More is left to the system, as by a copy: waiting for a
+/// disk would cost as much again as the restore, and what a power failure takes is restored once more.
+const MAX_SYNCED_BYTES: u64 = 256 << 20;
 
 /// Writes the chosen snapshots below `options.to`, one folder for each VM.
 ///
@@ -646,7 +649,9 @@ fn finish(
     told.finish().map_err(runbook_failed)?;
     // All of it is complete; only now anything gets its name.
     let names: Vec<&str> = [script.as_str(), runbook].into_iter().chain(folders.iter().copied()).collect();
-    sync_before_names(scratch)?;
+    if restored.iter().map(|vm| vm.bytes).sum::<u64>() <= MAX_SYNCED_BYTES {
+        sync_before_names(scratch)?;
+    }
     publish(&names, scratch, &options.to)?;
     sync_names(&options.to);
     Ok(restored)
