@@ -244,13 +244,14 @@ fn serve(path: &Path, json: bool) -> Exit {
         let clock = Arc::new(SystemClock::default());
         let outside = Outside::new(clock, Arc::new(Unobserved), environment);
         let exit = runtime.block_on(async {
+            // First of all: who asks early is heard too.
+            let mut signals =
+                Signals::new().map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
             let watch_clock: WatchClock = Arc::new(now);
             let watchers = Watchers::start(&config, Arc::clone(&watch_clock)).await;
             let reporter = Reporter::begin(watchers, Supervisor::find(environment), watch_clock);
             let service = Service::open(config, outside, jobs::built_in(), Box::new(reporter))?;
             tracing::info!(writer = %service.agent().writer.id, "the agent runs");
-            let mut signals =
-                Signals::new().map_err(|source| RunError::Folder { path: path.to_owned(), source })?;
             service::serve(service, &mut signals, &|| read(path)).await
         });
         // A read that hangs on a dead share must not keep the process.

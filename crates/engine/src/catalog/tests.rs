@@ -313,6 +313,8 @@ fn no_column_is_for_a_secret() {
         ("pending_object", "name entry"),
         ("pending_vm", vm),
         ("pending_gone", "key"),
+        ("unsent", "only seq id"),
+        ("job", "name planned started ended exit next"),
     ];
     let expected: BTreeMap<String, Vec<String>> = expected
         .into_iter()

@@ -123,7 +123,7 @@ fn a_service_captures_what_changes_reads_its_configuration_again_and_ends_when_a
     desk.fabric.age(&AgeOptions::change(1, 34.0)).expect("a VM changes");
     desk.until("a changed VM is captured", 60, || desk.ledger().len() == 2);
     let took = changed.elapsed();
-    desk.until("and told", 10, || desk.read("service.log").contains("1 captured, 2 unchanged"));
+    desk.until("and told", 10, || desk.read("service.log").contains("\"captured\":1,\"unchanged\":2"));
 
     // A configuration that is wrong changes nothing; one that is right counts from then on.
     desk.edit("agent/agent.toml", |text| text.replace("floor_seconds = 0", "flor_seconds = 0"));
@@ -181,7 +181,10 @@ fn killed_at_any_moment_it_loses_nothing() {
     if away {
         fs::rename(desk.path("vault.away"), desk.path("vault")).expect("moved");
     }
+    let starts = |desk: &Desk| desk.read("service.log").matches("the agent runs").count();
+    let before = starts(&desk);
     let service = desk.serve();
+    desk.until("it runs again", 60, || starts(&desk) > before);
     desk.until("what waits goes up", 120, || desk.waiting().is_empty());
     signal(&service, "TERM");
     assert_eq!(code(service, &desk), Some(0), "{}", desk.read("service.log"));
