@@ -87,7 +87,7 @@ async fn metrics_agree_with_the_vault_after_failures_and_restarts() {
     let second = ended.finished;
     // The store fails: nothing that is committed changes.
     let cause = VaultError::from(
-        Store::open("s3://x/y", &StoreOptions::default(), &|_| None).err().expect("no credentials"),
+        Store::open("s3://x/y", &StoreOptions::default(), &|_| None).expect_err("no credentials"),
     );
     let failure = RunFailure::of(&RunError::Vault(cause));
     assert_eq!(failure.cause, FailureCause::Configuration);

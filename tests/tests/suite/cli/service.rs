@@ -157,7 +157,7 @@ fn killed_at_any_moment_it_loses_nothing() {
     let mut away = false;
     for number in 0..kills {
         // The store is away for some of the time.
-        if number > 0 && draw(&mut random) % 3 == 0 {
+        if number > 0 && draw(&mut random).is_multiple_of(3) {
             let (from, to) = if away { ("vault.away", "vault") } else { ("vault", "vault.away") };
             fs::rename(desk.path(from), desk.path(to)).expect("moved");
             away = !away;
