@@ -1,6 +1,6 @@
 //! What a service does, told to those who watch: log, metrics, people, and the service manager.
 //!
-//! Sits between the service's loop and [`Watchers`](crate::watchers::Watchers); decides nothing of what is worth a message.
+//! Sits between the service's loop and [`Watchers`]; decides nothing of what is worth a message.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -28,7 +28,7 @@ pub struct Sent {
 /// Brings the catalog to what the spool has: a spool that was lost takes its records with it.
 ///
 /// # Errors
-/// [`CatalogError`] or [`SpoolError`], as [`RunError`].
+/// [`RunError`], of the catalog or of the spool.
 pub fn settle(catalog: &mut Catalog, spool: &Spool) -> Result<Vec<Finding>, RunError> {
     let Some(unsent) = catalog.unsent_since()? else { return Ok(Vec::new()) };
     let (tip, runs) = (catalog.tip()?, spool.runs().map_err(VaultError::from)?);

@@ -18,7 +18,7 @@ use crate::output;
 /// reads what was proved.
 #[derive(clap::Args)]
 pub(crate) struct Prove {
-    /// Prove the volumes of every VM [default].
+    /// Prove the volumes of every VM: so too where neither is given.
     #[arg(long, conflicts_with = "vm")]
     all: bool,
     /// Prove the volumes of this VM only (name or id).

@@ -20,7 +20,7 @@ use crate::output;
 /// or give it with --signing-certificate. Needs no vault.
 #[derive(clap::Args)]
 pub(crate) struct Fetch {
-    /// Address of the HGS, such as http://hgs.example.com, or of its metadata.xml.
+    /// Address of the HGS, such as `http://hgs.example.com`, or of its metadata.xml.
     #[arg(value_name = "URL")]
     url: String,
     /// New file for the metadata; without it they are only shown.
