@@ -325,13 +325,6 @@ fn no_secret(report: &AuditReport, now: &Answers, coverage: &Coverage, catalog: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_volume_is_in_the_state_of_the_answer_sheet() {
-    every_state(104).await;
-}
-
-/// The long form: 500 VMs with 800 volumes. Run with `--ignored`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes in a debug build; the short form runs always"]
 async fn every_volume_of_five_hundred_vms_is_in_the_state_of_the_answer_sheet() {
     every_state(500).await;
 }

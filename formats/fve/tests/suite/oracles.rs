@@ -258,7 +258,7 @@ fn known_reason(tool: &str, outcome: &Outcome, options: &VolumeOptions, key: &st
 /// `LIFEBOAT_ORACLE_VOLUMES` sets how many; each takes some seconds of other programs' time. The report goes to
 /// the file that `LIFEBOAT_ORACLE_REPORT` names.
 #[test]
-#[ignore = "an exploration of minutes that runs dislocker, dissect.fve and cryptsetup, which Lifeboat does not need; its last result stands in ORACLES.md, with the command"]
+#[ignore = "compares with dislocker, dissect.fve and cryptsetup, which have to be installed: `cargo xtask oracles` runs it, in CI too"]
 fn other_readers_agree() {
     let Some(script) = script() else {
         println!("skipped: the script that runs other readers was not found");
