@@ -228,7 +228,8 @@ pub(crate) fn standby(config: &Config) -> Standby {
     Standby::new(config.state_folder.join("standby"))
 }
 
-pub(crate) fn run_report(config: &Config, report: SnapshotReport) -> RunReport {
+/// What a snapshot of this host did, as the document that leaves the process.
+pub fn run_report(config: &Config, report: SnapshotReport) -> RunReport {
     RunReport {
         vault: config.vault.clone(),
         writer: config.writer.clone(),

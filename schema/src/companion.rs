@@ -149,6 +149,24 @@ pub struct NeedEntry {
 }
 
 impl CompanionRecord {
+    /// A companion of which nothing is known but where it is.
+    pub fn new(id: String, kind: CompanionKind, name: String, place: String) -> Self {
+        Self {
+            id,
+            kind,
+            name,
+            place,
+            private_key: false,
+            certificates: Vec::new(),
+            addressed_to: None,
+            vms: Vec::new(),
+            needs: Vec::new(),
+            disk: None,
+            findings: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
     /// Tells whether a certificate of it stands in a VM key protector, or the configuration names the VM.
     pub fn serves(&self, vm: &crate::VmRecord) -> bool {
         let is_named = |wanted: &String| {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
+use lifeboat_config::{Config, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::{AdminError, Names, NewVault, add_writer, prepare};
 use lifeboat_engine::catalog::{Catalog, HeldVm};
 use lifeboat_engine::inventory::{Inventory, by_vm};
@@ -181,32 +181,16 @@ impl Stage {
     }
 
     fn config(&self, host: &StageHost, policy: PolicyRef) -> Config {
-        Config {
-            vault: self.vault.id.clone(),
-            writer: host.id.clone(),
-            host: host.name.clone(),
-            policy,
-            signing_key: "signing.key".into(),
-            state_folder: "state".into(),
-            store: StoreConfig { url: self.url.clone(), options: Default::default(), credentials_file: None },
-            snapshot: SnapshotConfig::default(),
-            sources: vec![SourceConfig::Directory {
-                name: "vms".to_owned(),
-                roots: self.roots(&host.name),
-                attempts: 1,
-                retry_delay_milliseconds: 1,
-            }],
-            artefacts: Vec::new(),
-            hgs: Vec::new(),
-            metrics: Default::default(),
-            log: Default::default(),
-            notify: Default::default(),
-            schedule: Default::default(),
-            watch: Default::default(),
-            spool: Default::default(),
-            upload: Default::default(),
-            service: Default::default(),
-        }
+        let store =
+            StoreConfig { url: self.url.clone(), options: Default::default(), credentials_file: None };
+        let source = SourceConfig::Directory {
+            name: "vms".to_owned(),
+            roots: self.roots(&host.name),
+            attempts: 1,
+            retry_delay_milliseconds: 1,
+        };
+        let (vault, writer) = (self.vault.id.clone(), host.id.clone());
+        Config::new(vault, writer, host.name.clone(), policy, store, vec![source])
     }
 
     /// Every folder of a host that may come to have VMs.

@@ -256,6 +256,39 @@ fn default_retry_delay_milliseconds() -> u64 {
 }
 
 impl Config {
+    /// The configuration of a host that was just enrolled: whose it is and what it backs up, and everything else as it is unless
+    /// someone says otherwise. Paths are relative to the agent's folder.
+    pub fn new(
+        vault: VaultId,
+        writer: WriterId,
+        host: String,
+        policy: PolicyRef,
+        store: StoreConfig,
+        sources: Vec<SourceConfig>,
+    ) -> Self {
+        Self {
+            vault,
+            writer,
+            host,
+            policy,
+            signing_key: default_signing_key(),
+            state_folder: default_state_folder(),
+            store,
+            snapshot: SnapshotConfig::default(),
+            sources,
+            artefacts: Vec::new(),
+            hgs: Vec::new(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+            notify: NotifyConfig::default(),
+            schedule: ScheduleConfig::default(),
+            watch: WatchConfig::default(),
+            spool: SpoolConfig::default(),
+            upload: UploadConfig::default(),
+            service: ServiceConfig::default(),
+        }
+    }
+
     /// Reads and checks the file at `path`; relative paths in it become relative to its folder.
     ///
     /// # Errors

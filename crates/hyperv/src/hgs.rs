@@ -73,20 +73,8 @@ impl HgsSource {
     }
 
     fn blank_record(&self, id: &str) -> CompanionRecord {
-        CompanionRecord {
-            id: id.to_owned(),
-            kind: CompanionKind::GuardianMetadata,
-            name: FILE.to_owned(),
-            place: self.url.clone(),
-            private_key: false,
-            certificates: Vec::new(),
-            addressed_to: None,
-            vms: Vec::new(),
-            needs: Vec::new(),
-            disk: None,
-            findings: Vec::new(),
-            remarks: Vec::new(),
-        }
+        let kind = CompanionKind::GuardianMetadata;
+        CompanionRecord::new(id.to_owned(), kind, FILE.to_owned(), self.url.clone())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lifeboat_config::{Config, SnapshotConfig, SourceConfig, StoreConfig};
+use lifeboat_config::{Config, SourceConfig, StoreConfig};
 use lifeboat_engine::admin::{read_names, rekey_writer, retire_writer};
 use lifeboat_schema::{
     EnrollReport, EnrolledReport, Exit, HostChangeReport, Kind, PolicyRef, Role, WriterId,
@@ -167,32 +167,14 @@ fn agent_config(
     policy: PolicyRef,
     roots: &[PathBuf],
 ) -> Config {
-    Config {
-        vault: kit.vault.id.clone(),
-        writer: one.writer.clone(),
-        host: one.name.clone(),
-        policy,
-        signing_key: "signing.key".into(),
-        state_folder: "state".into(),
-        store: store.clone(),
-        snapshot: SnapshotConfig::default(),
-        sources: vec![SourceConfig::Directory {
-            name: "vms".to_owned(),
-            roots: roots.to_vec(),
-            attempts: 3,
-            retry_delay_milliseconds: 500,
-        }],
-        artefacts: Vec::new(),
-        hgs: Vec::new(),
-        metrics: Default::default(),
-        log: Default::default(),
-        notify: Default::default(),
-        schedule: Default::default(),
-        watch: Default::default(),
-        spool: Default::default(),
-        upload: Default::default(),
-        service: Default::default(),
-    }
+    let source = SourceConfig::Directory {
+        name: "vms".to_owned(),
+        roots: roots.to_vec(),
+        attempts: 3,
+        retry_delay_milliseconds: 500,
+    };
+    let (vault, writer) = (kit.vault.id.clone(), one.writer.clone());
+    Config::new(vault, writer, one.name.clone(), policy, store.clone(), vec![source])
 }
 
 /// Names from the command line and the file, each of which can be a folder's where there are several.

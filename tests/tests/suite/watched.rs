@@ -7,10 +7,10 @@ use std::sync::Arc;
 use lifeboat_agent::doctor;
 use lifeboat_agent::metrics::{Metrics, SpoolDepth};
 use lifeboat_agent::outcome::{FailureCause, RunFailure, RunOutcome};
-use lifeboat_agent::run::RunError;
+use lifeboat_agent::run::{RunError, run_report};
 use lifeboat_config::Config;
 use lifeboat_engine::snapshot::SnapshotReport;
-use lifeboat_schema::{CarriedWhy, RunReport, StoreProtection, Time};
+use lifeboat_schema::{CarriedWhy, StoreProtection, Time};
 use lifeboat_tests::stage::Stage;
 use lifeboat_tests::testfabric::AgeOptions;
 use lifeboat_vault::store::{Store, StoreOptions};
@@ -23,27 +23,9 @@ async fn stage(seed: u64) -> Stage {
     two_hosts(store, "memory://", seed).await
 }
 
-fn outcome(stage: &Stage, config: &Config, report: SnapshotReport) -> RunOutcome {
+fn outcome(config: &Config, report: SnapshotReport) -> RunOutcome {
     let (started, finished) = (report.started, report.finished);
-    let report = RunReport {
-        vault: stage.vault.id.clone(),
-        writer: config.writer.clone(),
-        seq: report.record.seq,
-        record: report.record.id,
-        started,
-        finished,
-        found: report.found,
-        captured: report.captured,
-        unchanged: report.unchanged,
-        companions: report.companions,
-        carried: report.carried,
-        failed: report.failed,
-        stored_objects: report.stored_objects,
-        stored_bytes: report.stored_bytes,
-        live_objects: report.live_objects,
-        findings: report.findings,
-    };
-    RunOutcome { job: "snapshot", started, finished, result: Ok(report) }
+    RunOutcome { job: "snapshot", started, finished, result: Ok(run_report(config, report)) }
 }
 
 /// The value of a line of the metrics.
@@ -64,7 +46,7 @@ async fn metrics_agree_with_the_vault_after_failures_and_restarts() {
     let metrics = Metrics::new(&config);
     let report = stage.run(0).await.expect("a run");
     let first = report.finished;
-    metrics.run_ended(&outcome(&stage, &config, report));
+    metrics.run_ended(&outcome(&config, report));
     let text = metrics.render().expect("a catalog");
     assert_eq!(value(&text, "lifeboat_vms{state=\"current\"}"), 2.0);
     assert_eq!(value(&text, "lifeboat_committed_seq"), 2.0);
@@ -81,7 +63,7 @@ async fn metrics_agree_with_the_vault_after_failures_and_restarts() {
         .map(|vm| format!("{{vm_id=\"{}\",vm=\"{}\"}}", vm.vm_id, vm.name))
         .collect();
     assert!(!torn.is_empty(), "something was torn");
-    let ended = outcome(&stage, &config, report);
+    let ended = outcome(&config, report);
     assert!(!ended.troubles().is_empty());
     metrics.run_ended(&ended);
     let second = ended.finished;
@@ -141,7 +123,7 @@ async fn all_names() -> BTreeSet<String> {
     let stage = stage(82).await;
     let config = config_of(&stage, 0);
     let metrics = Arc::new(Metrics::new(&config));
-    metrics.run_ended(&outcome(&stage, &config, stage.run(0).await.expect("a run")));
+    metrics.run_ended(&outcome(&config, stage.run(0).await.expect("a run")));
     metrics.set_spool(SpoolDepth { runs: 1, bytes: 1, oldest: Some(stage.now()) });
     metrics.set_next_run("snapshot", Some(stage.now()));
     doctor::keep(&config, &examined(&config, stage.vault.store.clone(), stage.now()).await).expect("kept");

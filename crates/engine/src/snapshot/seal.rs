@@ -162,20 +162,12 @@ mod tests {
         CompanionEntry {
             subject: SubjectId::random([number; 10]),
             captured: Time::from_unix_seconds(1_700_000_000),
-            companion: CompanionRecord {
-                id: format!("companion/pdk/{number}"),
-                kind: CompanionKind::ShieldingData,
-                name: number.to_string(),
-                place: "a place".to_owned(),
-                private_key: false,
-                certificates: Vec::new(),
-                addressed_to: None,
-                vms: Vec::new(),
-                needs: Vec::new(),
-                disk: None,
-                findings: Vec::new(),
-                remarks: Vec::new(),
-            },
+            companion: CompanionRecord::new(
+                format!("companion/pdk/{number}"),
+                CompanionKind::ShieldingData,
+                number.to_string(),
+                "a place".to_owned(),
+            ),
             artefacts: Vec::new(),
         }
     }

@@ -130,19 +130,11 @@ impl CompanionSource {
     }
 
     fn blank_record(&self, found: &FoundVm, location: &Path) -> CompanionRecord {
+        let name = location.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = location.display().to_string();
         CompanionRecord {
-            id: found.vm_id.clone(),
-            kind: self.kind_at(location),
-            name: location.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            place: location.display().to_string(),
-            private_key: false,
-            certificates: Vec::new(),
-            addressed_to: None,
             vms: self.options.vms.clone(),
-            needs: Vec::new(),
-            disk: None,
-            findings: Vec::new(),
-            remarks: Vec::new(),
+            ..CompanionRecord::new(found.vm_id.clone(), self.kind_at(location), name, place)
         }
     }
 

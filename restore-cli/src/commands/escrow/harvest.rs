@@ -71,16 +71,7 @@ async fn from_snapshots(
 ) -> Result<(Vec<NamedImport>, Vec<Finding>), CliError> {
     let given = keys::read(&arguments.keys, &[], &[])?;
     let kit = Kit::open(&context.kit).await?;
-    let identity = kit.one_identity(&context.kit, &[Role::Escrow])?;
-    if !identity.opens.iter().any(|(_, role)| *role == Role::Escrow) {
-        return Err(CliError::new(
-            Exit::NoAccess,
-            format!(
-                "{} opens no recovery secret of this vault; give the escrow identity with --identity",
-                identity.path.display()
-            ),
-        ));
-    }
+    let identity = super::escrow_identity(context, &kit)?;
     let reader = Reader { vault: &kit.vault, ledgers: &kit.ledgers, identities: &identity.identities };
     let harvested = harvest(&reader, arguments.vm.as_deref(), given.credentials).await?;
     kit.remember();

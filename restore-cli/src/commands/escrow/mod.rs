@@ -8,10 +8,11 @@ mod operator;
 mod prove;
 mod reveal;
 
-use lifeboat_schema::Exit;
+use lifeboat_schema::{Exit, Role};
 
 use super::Context;
 use crate::error::CliError;
+use crate::kit::{HeldIdentity, Kit};
 use crate::output;
 
 /// Keeps BitLocker recovery secrets: imports, proves, lists and reveals them.
@@ -40,6 +41,21 @@ pub(crate) async fn run(context: &Context, command: &Escrow) -> Result<Exit, Cli
         Escrow::Harvest(arguments) => harvest::run(context, arguments).await,
         Escrow::Reveal(arguments) => reveal::run(context, arguments).await,
     }
+}
+
+/// The identity that recovery secrets are sealed to.
+fn escrow_identity(context: &Context, kit: &Kit) -> Result<HeldIdentity, CliError> {
+    let identity = kit.one_identity(&context.kit, &[Role::Escrow])?;
+    if !identity.opens.iter().any(|(_, role)| *role == Role::Escrow) {
+        return Err(CliError::new(
+            Exit::NoAccess,
+            format!(
+                "{} opens no recovery secret of this vault; give the escrow identity with --identity",
+                identity.path.display()
+            ),
+        ));
+    }
+    Ok(identity)
 }
 
 /// No snapshot has a VM that was named.

@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 use lifeboat_escrow::Span;
 use lifeboat_prove::{ProveObserver, ProveOptions, Reader, commit, prove};
-use lifeboat_schema::{EscrowProveReport, Exit, Kind, Role};
+use lifeboat_schema::{EscrowProveReport, Exit, Kind};
 
 use super::operator::OperatorArguments;
 use crate::commands::{Context, now};
@@ -34,16 +34,7 @@ pub(crate) struct Prove {
 pub(super) async fn run(context: &Context, arguments: &Prove) -> Result<Exit, CliError> {
     let started = now();
     let kit = Kit::open(&context.kit).await?;
-    let identity = kit.one_identity(&context.kit, &[Role::Escrow])?;
-    if !identity.opens.iter().any(|(_, role)| *role == Role::Escrow) {
-        return Err(CliError::new(
-            Exit::NoAccess,
-            format!(
-                "{} opens no recovery secret of this vault; give the escrow identity with --identity",
-                identity.path.display()
-            ),
-        ));
-    }
+    let identity = super::escrow_identity(context, &kit)?;
     // Before minutes of work: whether there is anybody to sign it.
     let (operator, known) = arguments.operator.open(context, &kit, &identity.identities, Kind::Proof).await?;
     let reader = Reader { vault: &kit.vault, ledgers: &kit.ledgers, identities: &identity.identities };
